@@ -1,0 +1,225 @@
+"""The TLS engine: rustls on AWS-LC, driven by readiness events.
+
+It holds no loop, no policy and calls no Python. Every method releases the GIL while it works, and
+no method blocks. What has to happen outside a connection is returned as an *effect*.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, TypeAlias, final
+
+
+RUSTLS_VERSION: str
+
+@final
+class SessionWanted:
+    """The client offers sessions: look them up and call :meth:`Connection.resume`.
+
+    Until then the connection is parked: it processes nothing more.
+    """
+
+    single_use: bool
+    """True: a TLS 1.3 ticket, to be *taken*. False: a TLS 1.2 session id, to be *got*."""
+    scope: bytes
+    ids: list[bytes]
+    """1 or 2 ids of 32 bytes, in the client's order."""
+    server_name: str | None
+
+@final
+class SessionsIssued:
+    """The client was given sessions: store them."""
+
+    scope: bytes
+    server_name: str | None
+    entries: list[tuple[bytes, bytes]]
+    """(id, value) pairs; the value holds the session's secrets."""
+
+@final
+class Established:
+    """The handshake is complete. Comes before any application data of the connection."""
+
+    version: str
+    """``TLSv1.3`` or ``TLSv1.2``."""
+    cipher: str
+    """IANA name, such as ``TLS_AES_256_GCM_SHA384``."""
+    group: str | None
+    """Key exchange group, such as ``X25519MLKEM768`` or ``x25519``; None for a TLS 1.2 resumption."""
+    resumed: bool
+    hello_retry: bool
+    server_name: str | None
+    alpn: str | None
+    peer_certificates: list[bytes]
+    """The client's chain in DER, leaf first; empty without client authentication."""
+
+@final
+class PeerClosed:
+    """The client sent close_notify: it sends no more, and may still read (RFC 8446 §6.1)."""
+
+@final
+class Closed:
+    """The connection is over. Nothing more comes of it; call :meth:`Connection.close`."""
+
+    reason: str
+    """``done`` (close_notify from both, or our orderly close finished), ``truncated`` (the client
+    closed TCP without close_notify), ``reset``, ``alert_received``, ``alert_sent``, ``aborted``,
+    ``internal``."""
+    alert: str | None
+    """The alert's name in RFC 8446 §6 spelling, such as ``handshake_failure``."""
+    detail: str
+    """For a log at DEBUG level; no secret, no bytes of the peer."""
+
+Effect: TypeAlias = SessionWanted | SessionsIssued | Established | PeerClosed | Closed
+
+@final
+class Progress:
+    """What a step on a connection brought."""
+
+    data: bytes
+    """Plaintext received; empty if none."""
+    effects: Sequence[Effect]
+    """In the order in which they happened; all but :class:`PeerClosed` and :class:`Closed` come
+    before `data`, those two after it."""
+    backlog: int
+    """Bytes accepted by :meth:`Connection.write` or owed to the handshake that the socket has not
+    taken yet: if it is not 0, call :meth:`Connection.flush` when the socket is writable."""
+    more: bool
+    """There may be more to receive (the fairness bound was reached): call again soon, as the edge
+    that epoll reported is used up."""
+
+@final
+class VirtualHost:
+    """One certificate with what it is for. Immutable (PolarSSL's rule for ``x509_crt``)."""
+
+    def __new__(
+        cls, *, names: Sequence[str], chain: Sequence[bytes], key: bytes, scope: bytes
+    ) -> VirtualHost:
+        """
+        :param names: DNS names it serves, lower case; ``*.example.org`` for one label.
+        :param chain: certificates in DER, leaf first.
+        :param key: private key in DER (PKCS#8, SEC1 or PKCS#1).
+        :param scope: 32 bytes under which its sessions are stored.
+        :raises ValueError: the key cannot be read or does not match the leaf.
+        """
+
+@final
+class TlsContext:
+    """Everything that the connections of a listener have in common. Immutable."""
+
+    def __new__(
+        cls,
+        hosts: Sequence[VirtualHost],
+        *,
+        min_version: str = "TLSv1.2",
+        cipher_suites: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        alpn: Sequence[str] = (),
+        resumption: bool = True,
+        tickets_per_connection: int = 2,
+        ticket_lifetime: int = 86400,
+    ) -> TlsContext:
+        """
+        :param hosts: the first one serves clients that name none of them.
+        :param min_version: ``TLSv1.2`` or ``TLSv1.3``.
+        :param cipher_suites: IANA names in order of preference; None for the default.
+        :param groups: names in order of preference; None for the default
+            (X25519MLKEM768, x25519, secp256r1, secp384r1).
+        :param alpn: protocol names in order of preference.
+        :param resumption: whether sessions are issued and looked up.
+        :param tickets_per_connection: TLS 1.3 tickets after a full handshake, 0 to 8.
+        :param ticket_lifetime: seconds, 1 to 604800 (RFC 8446 §4.6.1), told to TLS 1.3 clients.
+        :raises ValueError: names the parameter that is wrong.
+        """
+    CIPHER_SUITES: ClassVar[tuple[str, ...]]
+    GROUPS: ClassVar[tuple[str, ...]]
+
+@final
+class Listener:
+    """A listening TCP socket, IPv4 or IPv6. Takes the descriptor over and makes it non-blocking."""
+
+    def __new__(cls, fd: int) -> Listener: ...
+    def fileno(self) -> int: ...
+    def accept(self, context: TlsContext, limit: int) -> list[Connection]:
+        """Up to `limit` new connections; an empty list if none is waiting.
+
+        :raises OSError: EMFILE, ENFILE, ENOBUFS or ENOMEM: no descriptor or memory for another.
+        """
+    def close(self) -> None: ...
+
+@final
+class Connection:
+    """One TLS connection and its socket (PolarSSL's rule for ``ssl_context``: never shared).
+
+    Any thread may call any method: one lock inside orders them. By convention only the reader
+    thread calls :meth:`advance`, :meth:`resume` and :meth:`close`.
+    """
+
+    peername: tuple[str, int]
+    sockname: tuple[str, int]
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 after :meth:`close`."""
+    def advance(self, hangup: bool) -> Progress:
+        """Receive, process, send. Call it once for each readiness event (edge-triggered).
+
+        :param hangup: the event had EPOLLRDHUP, EPOLLHUP or EPOLLERR: receive until end of file.
+        """
+    def resume(self, found: tuple[bytes, bytes] | None) -> Progress:
+        """Continue after :class:`SessionWanted`, with the (id, value) found or None."""
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Encrypt and send, or queue what the socket does not take; nothing after a close.
+
+        :returns: the backlog in bytes, as :attr:`Progress.backlog`.
+        """
+    def flush(self) -> int:
+        """Send what is queued, as far as the socket takes it.
+
+        :returns: the backlog in bytes that is left.
+        """
+    def backlog(self) -> int:
+        """The backlog in bytes."""
+    def write_eof(self) -> int:
+        """Send close_notify after what is queued and shut the sending side; receiving goes on.
+
+        :returns: the backlog in bytes.
+        """
+    def shutdown(self) -> Progress:
+        """Orderly close: what is queued, close_notify, then what still comes is read and thrown
+        away until the client closes. :class:`Closed` tells when it is over; set a deadline.
+        """
+    def abort(self) -> None:
+        """Close at once with a TCP reset; what is queued is lost."""
+    def close(self) -> None:
+        """Give the descriptor back. No method does anything after it."""
+
+@final
+class DrbgStatus:
+    """What the process's DRBG has done so far."""
+
+    seeded: bool
+    failed: bool
+    requests: int
+    reseeds: int
+    requests_since_reseed: int
+    forks: int
+    """Times that a fork was noticed (and the child's state replaced)."""
+
+def drbg_seed(seed: bytes, personalization: bytes = b"") -> None:
+    """Instantiate the process's CTR_DRBG (SP 800-90A Rev. 1 §10.2.1.3.1); once per process.
+
+    :param seed: 48 bytes of full entropy.
+    :param personalization: at most 48 bytes.
+    :raises ValueError: a length is wrong.
+    :raises RuntimeError: it is instantiated already, or its self-test failed.
+    """
+
+def drbg_reseed(seed: bytes, additional: bytes = b"") -> None:
+    """Reseed it (§10.2.1.4.1). Any thread.
+
+    :raises RuntimeError: it is not instantiated, or has failed.
+    """
+
+def drbg_generate(length: int) -> bytes:
+    """Random bytes, at most 65536 a call (§10.2.1, table 3). Any thread.
+
+    :raises RuntimeError: it is not instantiated, or has failed.
+    """
+
+def drbg_status() -> DrbgStatus: ...

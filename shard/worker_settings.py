@@ -1,0 +1,101 @@
+"""What a worker is told by its supervisor, once, over the lifeline. Values only; no I/O.
+
+The supervisor has validated everything; a worker trusts it. This module imports nothing heavy, as
+a replacement worker must be serving within a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+__all__ = ["CurveKeys", "HostSettings", "WorkerSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """A certificate, its key and its session scope.
+
+    :ivar names: DNS names, lower case.
+    :ivar chain: DER, leaf first.
+    :ivar key: private key, DER. Kept out of the repr.
+    :ivar scope: 32 bytes.
+    """
+
+    names: tuple[str, ...]
+    chain: tuple[bytes, ...] = field(repr=False)
+    key: bytes = field(repr=False)
+    scope: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveKeys:
+    """CURVE keys of one connection to a coordinator, each 40 characters of Z85 (RFC 32/Z85)."""
+
+    server_public: str
+    public: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Everything a worker needs. Durations in seconds, sizes in bytes.
+
+    :ivar worker: its id, unique among all workers of the deployment: ``<group>-<slot>.<n>``.
+    :ivar group: its supervisor's id.
+    :ivar listeners: inherited descriptors of listening sockets.
+    :ivar app: ``hello``, ``echo`` or ``module:attr``.
+    """
+
+    worker: str
+    slot: int
+    group: str
+    listeners: tuple[int, ...]
+    app: str
+    readers: int
+    writers: int
+    max_connections: int
+    handshake_timeout: float
+    idle_timeout: float
+    drain_timeout: float
+    hosts: tuple[HostSettings, ...]
+    min_version: str
+    cipher_suites: tuple[str, ...] | None
+    groups: tuple[str, ...] | None
+    alpn: tuple[str, ...]
+    resumption: str
+    tickets_per_connection: int
+    session_ttl: int
+    lookup_timeout: float
+    sessions_endpoint: str
+    control_endpoint: str
+    curve: CurveKeys | None
+    drbg_reseed_requests: int
+    drbg_reseed_interval: float
+    log_level: str
+    log_format: str
+    log_file: str | None
+
+    def to_frame(self) -> dict[str, Any]:
+        """As a msgpack-able map."""
+        return asdict(self)
+
+    @classmethod
+    def from_frame(cls, frame: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_frame`, after msgpack has made lists of its tuples."""
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in frame.items()
+        }
+        values["hosts"] = tuple(
+            HostSettings(
+                names=tuple(host["names"]),
+                chain=tuple(host["chain"]),
+                key=host["key"],
+                scope=host["scope"],
+            )
+            for host in frame["hosts"]
+        )
+        values["curve"] = None if frame["curve"] is None else CurveKeys(**frame["curve"])
+        return cls(**values)
