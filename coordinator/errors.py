@@ -5,8 +5,8 @@
     ShardError
     ├── SettingsError            a setting is wrong: every problem, each with its path and remedy
     ├── MessageError             a message breaks the wire contract (:mod:`coordinator.protocol`)
-    ├── CoordinatorUnavailable   no answer from the coordinator in time
-    ├── CommandRefused           the coordinator or a supervisor answered with an error
+    ├── CoordinatorUnavailableError   no answer from the coordinator in time
+    ├── CommandRefusedError           the coordinator or a supervisor answered with an error
     ├── StartError               a process could not start; the reason is for the operator
     └── ConnectionClosedError    (:mod:`shard.errors`) why a TLS connection ended
 """
@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
-    "CommandRefused",
-    "CoordinatorUnavailable",
+    "CommandRefusedError",
+    "CoordinatorUnavailableError",
     "MessageError",
     "SettingsError",
     "SettingsProblem",
@@ -69,7 +69,7 @@ class MessageError(ShardError):
         super().__init__(f"{code}: {detail}")
 
 
-class CoordinatorUnavailable(ShardError):
+class CoordinatorUnavailableError(ShardError):
     """The coordinator did not answer in time.
 
     :ivar endpoint: where it was asked.
@@ -82,7 +82,7 @@ class CoordinatorUnavailable(ShardError):
         super().__init__(f"no answer from the coordinator at {endpoint} within {waited:g} s")
 
 
-class CommandRefused(ShardError):
+class CommandRefusedError(ShardError):
     """The server answered a command with an error.
 
     :ivar code: one of the ``ERROR_*`` codes of :mod:`coordinator.protocol`.

@@ -7,7 +7,6 @@ no method blocks. What has to happen outside a connection is returned as an *eff
 from collections.abc import Sequence
 from typing import ClassVar, TypeAlias, final
 
-
 RUSTLS_VERSION: str
 
 @final
@@ -42,7 +41,7 @@ class Established:
     cipher: str
     """IANA name, such as ``TLS_AES_256_GCM_SHA384``."""
     group: str | None
-    """Key exchange group, such as ``X25519MLKEM768`` or ``x25519``; None for a TLS 1.2 resumption."""
+    """Key exchange group, such as ``X25519MLKEM768``; None for a TLS 1.2 resumption."""
     resumed: bool
     hello_retry: bool
     server_name: str | None

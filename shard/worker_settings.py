@@ -84,7 +84,7 @@ class WorkerSettings:
     @classmethod
     def from_frame(cls, frame: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_frame`, after msgpack has made lists of its tuples."""
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in frame.items()
         }
