@@ -1,0 +1,267 @@
+"""Settings from a file, the environment and flags, merged and validated as one document.
+
+A flag outranks a variable, a variable outranks the file, the file outranks the default. Nothing is
+read here but the file that was named; whether the files that it names exist is another step's
+matter (:mod:`shard.identity`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from coordinator.errors import SettingsError, SettingsProblem
+from shard.settings.schema import NOT_BUILT, SECTIONS, Key, Settings, keys
+from shard.settings.values import FilePath
+
+__all__ = ["PREFIX", "load", "variable"]
+
+PREFIX: Final = "SHARDTLS_"
+CONFIG_VARIABLE: Final = "SHARDTLS_CONFIG"
+_FOREIGN: Final = re.compile(r"SHARDTLS_(SERVICE_|PORT$|PORT_)")
+"""What Kubernetes puts into every container beside a service named ``shardtls``."""
+_KEYS: Final[dict[str, Key]] = {path: key for path, key, _ in keys()}
+_LONGEST_VALUE: Final = 80
+
+
+def variable(path: str) -> str:
+    """The environment variable of a setting: ``SHARDTLS_SESSIONS_TTL`` for ``sessions.ttl``."""
+    return PREFIX + path.replace(".", "_").upper()
+
+
+_VARIABLES: Final = {variable(path): path for path in _KEYS}
+
+
+class _Document:
+    """Values under their paths, and where each came from."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.problems: list[SettingsProblem] = []
+
+    def put(self, path: str, value: Any, origin: str) -> None:
+        section, _, name = path.partition(".")
+        held = self.values.setdefault(section, {})
+        if isinstance(held, dict):
+            held[name] = value
+            self.origins[path] = origin
+
+    def put_certificates(self, pairs: Mapping[str, Iterable[Any]], origins: dict[str, str]) -> None:
+        """A list of chains and one of keys, in pairs; they replace the file's as a whole."""
+        certs, private = list(pairs.get("cert", ())), list(pairs.get("key", ()))
+        if len(certs) != len(private):
+            self.problems.append(
+                SettingsProblem(
+                    f"{origins['cert']} and {origins['key']}",
+                    f"{len(certs)} and {len(private)} given: give both, once for each certificate",
+                )
+            )
+            return
+        self.values["certificate"] = [
+            {"cert": cert, "key": key} for cert, key in zip(certs, private, strict=True)
+        ]
+        for number in range(len(certs)):
+            for name in ("cert", "key"):
+                self.origins[f"certificate.{number}.{name}"] = origins[name]
+
+
+def load(
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Merge and validate.
+
+    :param config: the TOML file; None: the one that ``SHARDTLS_CONFIG`` names, if any.
+    :param environ: the process's environment.
+    :param flags: values given on the command line, under the paths of their settings.
+    :raises SettingsError: every problem, each under the name by which its value was given.
+    """
+    environ = environ or {}
+    document = _Document()
+    if config is None and environ.get(CONFIG_VARIABLE):
+        config = Path(environ[CONFIG_VARIABLE])
+    if config is not None:
+        _read_file(document, config)
+    _read_environment(document, environ)
+    _read_flags(document, flags or {})
+    _refuse_what_is_not_built(document)
+    try:
+        settings = Settings.model_validate(document.values)
+    except ValidationError as error:
+        document.problems += [_problem(document, item) for item in error.errors()]
+        raise SettingsError(document.problems) from None
+    document.problems += _across(document, settings)
+    if document.problems:
+        raise SettingsError(document.problems)
+    return settings
+
+
+def _read_file(document: _Document, file: Path) -> None:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        remedy = "name an existing file that this user may read"
+        problem = SettingsProblem(str(file), f"cannot be read ({error.strerror}): {remedy}")
+        raise SettingsError([*document.problems, problem]) from None
+    try:
+        document.values = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problem = SettingsProblem(str(file), f"is not TOML: {error}")
+        raise SettingsError([*document.problems, problem]) from None
+    _anchor(document.values, file.parent)
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> None:
+    """Make the paths of a file relative to its own folder, wherever the command was started."""
+    for path, _, field in keys():
+        if not _is_path(field.annotation):
+            continue
+        section, _, name = path.partition(".")
+        held = values.get(section)
+        for table in held if isinstance(held, list) else [held]:
+            if isinstance(table, dict) and isinstance(table.get(name), str) and table[name]:
+                table[name] = str(folder / Path(table[name]).expanduser())
+
+
+def _is_path(annotation: Any) -> bool:
+    return annotation is Path or annotation == FilePath | None
+
+
+def _read_environment(document: _Document, environ: Mapping[str, str]) -> None:
+    certificates: dict[str, list[str]] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or _FOREIGN.match(name):
+            continue
+        path = _VARIABLES.get(name)
+        if path is None:
+            message = "no such setting" + _suggestion(name, _VARIABLES)
+            document.problems.append(SettingsProblem(name, message))
+        elif path.startswith("certificate."):
+            certificates[path.partition(".")[2]] = [part for part in value.split(",") if part]
+        else:
+            document.put(path, value, name)
+    if certificates:
+        names = {name: variable(f"certificate.{name}") for name in ("cert", "key")}
+        document.put_certificates(certificates, names)
+
+
+def _read_flags(document: _Document, flags: Mapping[str, Any]) -> None:
+    certificates: dict[str, Any] = {}
+    for path, value in flags.items():
+        if path.startswith("certificate."):
+            certificates[path.partition(".")[2]] = value
+        else:
+            document.put(path, value, _KEYS[path].flag)
+    if certificates:
+        document.put_certificates(certificates, {"cert": "--cert", "key": "--key"})
+
+
+def _refuse_what_is_not_built(document: _Document) -> None:
+    for path, (harmless, what) in NOT_BUILT.items():
+        section, _, name = path.partition(".")
+        held = document.values.get(section)
+        if name and isinstance(held, dict) and name in held:
+            value = held.pop(name)
+        elif not name and held is not None:
+            value = document.values.pop(section)
+        else:
+            continue
+        if harmless is None or value != harmless:
+            document.problems.append(
+                SettingsProblem(path, f"{what}: not available in this version; remove the setting")
+            )
+
+
+def _across(document: _Document, settings: Settings) -> list[SettingsProblem]:
+    """What no single value can tell."""
+    found = []
+
+    def complain(path: str, message: str) -> None:
+        found.append(SettingsProblem(document.origins.get(path, path), message))
+
+    coordinator = settings.coordinator
+    if coordinator.lease_timeout < 2 * coordinator.heartbeat:
+        complain(
+            "coordinator.lease_timeout",
+            f"{coordinator.lease_timeout:g} s is less than two heartbeats of "
+            f"{coordinator.heartbeat:g} s: a single late one would lose a worker; raise it",
+        )
+    if coordinator.park >= settings.sessions.lookup_timeout:
+        complain(
+            "coordinator.park",
+            f"{coordinator.park:g} s is not below sessions.lookup_timeout "
+            f"({settings.sessions.lookup_timeout:g} s): no parked lookup would be answered in time",
+        )
+    if (coordinator.sessions is None) != (coordinator.control is None):
+        missing = "control" if coordinator.control is None else "sessions"
+        complain(f"coordinator.{missing}", "give both endpoints or neither")
+    for name in ("sessions", "control"):
+        endpoint = getattr(coordinator, name)
+        if endpoint is not None and endpoint.startswith("tcp://") and coordinator.key_dir is None:
+            complain(
+                f"coordinator.{name}",
+                f"{endpoint!r} needs CURVE: make keys with `shardtls keys init DIR` and name the "
+                "directory in coordinator.key_dir",
+            )
+    if coordinator.sessions is not None and coordinator.sessions == coordinator.control:
+        complain("coordinator.control", "is the same endpoint as coordinator.sessions")
+    return found
+
+
+def _problem(document: _Document, error: Any) -> SettingsProblem:
+    location = ".".join(str(part) for part in error["loc"] if not _is_inner(part))
+    path = re.sub(r"\.\d+", "", location)
+    if error["type"] == "extra_forbidden":
+        return SettingsProblem(location, "no such setting" + _unknown(location))
+    key = _KEYS.get(path)
+    origin = document.origins.get(_field(location), _field(location))
+    if key is None:
+        expected = "a table" if path in SECTIONS else "something else"
+        if path == "certificate":
+            expected = "[[certificate]] tables"
+        return SettingsProblem(origin, f"expected {expected}")
+    if error["type"] == "missing":
+        return SettingsProblem(origin, f"is missing: give {key.expects}")
+    reason = f" ({error['ctx']['error']})" if error["type"] == "value_error" else ""
+    return SettingsProblem(origin, f"{_shown(error['input'])}{reason}: expected {key.expects}")
+
+
+def _is_inner(part: object) -> bool:
+    """Pydantic names the branch of a union too; no setting is named like one."""
+    return isinstance(part, str) and ("[" in part or part in ("str", "none", "path"))
+
+
+def _field(location: str) -> str:
+    """Without the number of an element of a list."""
+    parts = location.split(".")
+    return location if parts[0] == "certificate" else ".".join(parts[:2])
+
+
+def _unknown(location: str) -> str:
+    parts = [part for part in location.split(".") if not part.isdecimal()]
+    if len(parts) == 1:
+        return _suggestion(parts[0], SECTIONS)
+    section = [path.partition(".")[2] for path in _KEYS if path.startswith(f"{parts[0]}.")]
+    close = _suggestion(parts[-1], section)
+    # The right name in the wrong table is as likely as a misspelt one.
+    elsewhere = [path for path in _KEYS if path.endswith(f".{parts[-1]}")]
+    return close or (f": did you mean {elsewhere[0]!r}?" if elsewhere else "")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

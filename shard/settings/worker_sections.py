@@ -1,0 +1,207 @@
+"""The sections that workers live by: listening, certificates, TLS, randomness. Values only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from shard.settings.key import Key, Section
+from shard.settings.values import (
+    Count,
+    Duration,
+    FilePath,
+    SocketAddress,
+    Switch,
+    Words,
+    check_alpn,
+    check_application,
+    check_distinct,
+)
+
+__all__ = ["CertificateSection", "DrbgSection", "ServerSection", "TlsSection"]
+
+
+class ServerSection(Section):
+    """``[server]``: listening, processes and limits."""
+
+    bind: Annotated[
+        tuple[SocketAddress, ...],
+        Words,
+        Field(min_length=1, max_length=64),
+        AfterValidator(check_distinct),
+        Key(
+            "--bind",
+            "Listen here for TLS; repeatable. Port 0 lets the kernel choose.",
+            'addresses such as "127.0.0.1:8443" or "[::1]:8443"',
+            "HOST:PORT",
+        ),
+    ] = ("127.0.0.1:8443",)  # type: ignore[assignment]  # validated as any other value
+    workers: Annotated[
+        Count,
+        Field(ge=1, le=1024),
+        Key("--workers", "Worker processes.", "a whole number from 1 to 1024"),
+    ] = 2
+    app: Annotated[
+        str,
+        AfterValidator(check_application),
+        Key(
+            "--app",
+            "hello, echo, or module:attr (a factory of handlers).",
+            '"hello", "echo" or "module:attr"',
+            "APP",
+        ),
+    ] = "hello"
+    readers: Annotated[
+        Count,
+        Field(ge=1, le=64),
+        Key("--readers", "Reader threads of a worker.", "a whole number from 1 to 64"),
+    ] = 1
+    writers: Annotated[
+        Count,
+        Field(ge=1, le=64),
+        Key("--writers", "Writer threads of a worker.", "a whole number from 1 to 64"),
+    ] = 1
+    backlog: Annotated[
+        Count,
+        Field(ge=1, le=65535),
+        Key(
+            "--backlog",
+            "Connections that the kernel queues for a listening socket.",
+            "a whole number from 1 to 65535",
+        ),
+    ] = 2048
+    max_connections: Annotated[
+        Count,
+        Field(ge=1, le=1_000_000),
+        Key("--max-connections", "Connections of a worker.", "a whole number from 1 to 1000000"),
+    ] = 10_000
+    handshake_timeout: Annotated[
+        Duration,
+        Field(ge=0.1, le=3600),
+        Key(
+            "--handshake-timeout",
+            "Close a connection whose handshake takes longer.",
+            'a duration from 0.1 s to 1 h, such as 10 or "10s"',
+            "SECONDS",
+        ),
+    ] = 10.0
+    idle_timeout: Annotated[
+        Duration,
+        Field(ge=0.1, le=7 * 86400),
+        Key(
+            "--idle-timeout",
+            "Close a connection on which nothing moves for longer.",
+            'a duration from 0.1 s to 7 d, such as 300 or "5m"',
+            "SECONDS",
+        ),
+    ] = 300.0
+    drain_timeout: Annotated[
+        Duration,
+        Field(ge=0, le=86400),
+        Key(
+            "--drain-timeout",
+            "How long a draining worker may finish its connections.",
+            'a duration from 0 to 24 h, such as 30 or "30s"',
+            "SECONDS",
+        ),
+    ] = 30.0
+    runtime_dir: Annotated[
+        FilePath | None,
+        Key(
+            "--runtime-dir",
+            "Lock, sockets and state; default $XDG_RUNTIME_DIR/shardtls or /tmp/shardtls-UID.",
+            "a directory that only its owner can enter",
+            "DIR",
+            restart=True,
+        ),
+    ] = None
+
+
+class CertificateSection(Section):
+    """One ``[[certificate]]``. The first one serves clients that name no host of the others."""
+
+    cert: Annotated[
+        FilePath,
+        Key("--cert", "PEM chain, leaf first; repeatable, with --key.", "a path", "FILE"),
+    ]
+    key: Annotated[
+        FilePath,
+        Key("--key", "PEM private key of the --cert before it.", "a path", "FILE"),
+    ]
+
+
+class TlsSection(Section):
+    """``[tls]``: what is offered to clients."""
+
+    self_signed: Annotated[
+        Switch,
+        Key(
+            "--self-signed",
+            "Development: use a certificate of our own for localhost.",
+            "true or false",
+            "",
+        ),
+    ] = False
+    min_version: Annotated[
+        Literal["TLSv1.2", "TLSv1.3"],
+        Key("--min-version", "Oldest protocol version.", '"TLSv1.2" or "TLSv1.3"', "VERSION"),
+    ] = "TLSv1.2"
+    cipher_suites: Annotated[
+        tuple[str, ...],
+        Words,
+        AfterValidator(check_distinct),
+        Key(
+            "--cipher-suites",
+            "In order of preference; none named: the engine's own order.",
+            "IANA names",
+            "NAME,…",
+        ),
+    ] = ()
+    groups: Annotated[
+        tuple[str, ...],
+        Words,
+        AfterValidator(check_distinct),
+        Key(
+            "--groups",
+            "Key exchange, in order of preference; none named: the engine's own order.",
+            "group names",
+            "NAME,…",
+        ),
+    ] = ()
+    alpn: Annotated[
+        tuple[str, ...],
+        Words,
+        AfterValidator(check_alpn),
+        Key(
+            "--alpn",
+            "Application protocols in order of preference.",
+            'names such as "http/1.1"',
+            "NAME,…",
+        ),
+    ] = ("http/1.1",)
+
+
+class DrbgSection(Section):
+    """``[drbg]``: the random bit generator of each worker (SP 800-90A Rev. 1)."""
+
+    reseed_requests: Annotated[
+        Count,
+        # SP 800-90A Rev. 1, table 3: at most 2^48 requests between reseeds.
+        Field(ge=1, le=2**48),
+        Key(
+            "--reseed-requests",
+            "Reseed after so many requests.",
+            "a whole number from 1 to 281474976710656",
+        ),
+    ] = 1_000_000
+    reseed_interval: Annotated[
+        Duration,
+        Field(ge=1, le=30 * 86400),
+        Key(
+            "--reseed-interval",
+            "Reseed after so long.",
+            'a duration from 1 s to 30 d, such as 3600 or "1h"',
+            "SECONDS",
+        ),
+    ] = 3600.0
