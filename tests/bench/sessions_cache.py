@@ -1,0 +1,128 @@
+"""Cost of the session cache: µs per operation, bytes per entry.
+
+Run: ``python tests/bench/sessions_cache.py``. Figures in the docs name the machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator.lookups import SessionDesk
+from coordinator.parking import ParkingTable
+from coordinator.protocol import (
+    Lookup,
+    LookupOp,
+    Put,
+    decode_sessions,
+    encode_answers,
+    encode_sessions,
+)
+from coordinator.sessions import ENTRY_OVERHEAD, SessionCache
+
+SCOPE = os.urandom(32)
+VALUE_BYTES = 200
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+def per_operation(label: str, count: int, work: Callable[[], None]) -> None:
+    """Print the CPU time of `work`, which does `count` operations."""
+    started = time.process_time()
+    work()
+    spent = time.process_time() - started
+    print(f"{label:<52} {spent / count * 1e6:8.2f} µs")
+
+
+def operations(entries: int) -> None:
+    """Put, get, take, miss and evict, one by one."""
+    ids = [os.urandom(32) for _ in range(entries)]
+    values = [os.urandom(VALUE_BYTES) for _ in range(entries)]
+    cache = SessionCache(ttl=3600, max_bytes=1 << 40, max_entries=entries)
+
+    def put() -> None:
+        for id_, value in zip(ids, values, strict=True):
+            cache.put(SCOPE, id_, value, "a.example", "w-0", 0.0)
+
+    def get() -> None:
+        for id_ in ids:
+            cache.get(SCOPE, id_, 1.0)
+
+    def take() -> None:
+        for id_ in ids:
+            cache.take(SCOPE, id_, 1.0)
+
+    per_operation("put", entries, put)
+    per_operation("get", entries, get)
+    per_operation("take", entries, take)
+    per_operation("take, missed", entries, take)
+    fresh = [os.urandom(32) for _ in range(entries)]
+    full = SessionCache(ttl=3600, max_bytes=1 << 40, max_entries=1000)
+
+    def evict() -> None:
+        for id_, value in zip(fresh, values, strict=True):
+            full.put(SCOPE, id_, value, "a.example", "w-0", 0.0)
+
+    per_operation("put that evicts", entries, evict)
+
+
+def messages(count: int) -> None:
+    """Whole messages as the broker handles them: decode, carry out, encode the answers."""
+    frames = []
+    for number in range(count):
+        puts = [
+            Put(SCOPE, os.urandom(32), os.urandom(VALUE_BYTES), "a.example") for _ in range(16)
+        ]
+        lookups = [
+            Lookup(number * 2 + index, LookupOp.TAKE, SCOPE, (puts[index].id,))
+            for index in range(2)
+        ]
+        frames.append(encode_sessions("w-0", puts, lookups))
+    cache = SessionCache(ttl=3600, max_bytes=1 << 30, max_entries=1 << 20)
+    desk = SessionDesk(cache, ParkingTable(park=0.015))
+
+    def handle() -> None:
+        for frame in frames:
+            desk.handle(b"reader", decode_sessions(frame), 0.0)
+            for answers in desk.take_answers().values():
+                encode_answers(answers)
+
+    def decode() -> None:
+        for frame in frames:
+            decode_sessions(frame)
+
+    per_operation("message of 16 puts and 2 takes", count, handle)
+    per_operation("  of which decoding", count, decode)
+
+
+def memory(entries: int) -> None:
+    """What an entry costs beyond its value, against what is charged for it."""
+    gc.collect()
+    before = resident_bytes()
+    cache = SessionCache(ttl=3600, max_bytes=1 << 40, max_entries=entries)
+    for number in range(entries):
+        # As decoding makes them: every value and every message's clock reading is an own object.
+        cache.put(SCOPE, os.urandom(32), os.urandom(VALUE_BYTES), "a.example", "w-0", number * 1e-6)
+    used = (resident_bytes() - before) / entries - VALUE_BYTES
+    print(
+        f"{f'{entries} entries: beyond the value':<52} {used:8.0f} bytes (charged {ENTRY_OVERHEAD})"
+    )
+
+
+def main() -> None:
+    """Print all figures."""
+    operations(200_000)
+    messages(5_000)
+    for entries in (100_000, 180_000, 250_000, 350_000, 500_000):
+        memory(entries)
+
+
+if __name__ == "__main__":
+    main()
