@@ -1,0 +1,118 @@
+"""The servers that are compared. Each runs in a session of its own with two workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.ticks import tree_seconds
+from tests.certificates import Certificate
+from tests.ports import free_port
+from tests.server import running
+from tests.waiting import eventually
+
+__all__ = ["SUBJECTS", "Subject", "nginx", "shardtls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A server that runs.
+
+    :ivar pid: root of its process tree.
+    :ivar version: what it says it is.
+    """
+
+    name: str
+    pid: int
+    host: str
+    port: int
+    version: str
+
+    def cpu_seconds(self) -> float:
+        """What its processes have used so far, user and system."""
+        return tree_seconds(self.pid)
+
+
+NGINX_CONFIGURATION = """\
+daemon off;
+worker_processes {workers};
+pid {folder}/nginx.pid;
+error_log {folder}/error.log error;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_timeout 60s;
+  server {{
+    listen 127.0.0.1:{port} ssl backlog=4096;
+    ssl_certificate {certificate.cert};
+    ssl_certificate_key {certificate.key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_ecdh_curve X25519:prime256v1;
+    ssl_session_cache shared:sessions:64m;
+    ssl_session_timeout 1h;
+    ssl_session_tickets off;
+    ssl_conf_command NumTickets 2;
+    return 200 "0123456789abcdef";
+  }}
+}}
+"""
+"""Stateful sessions shared by the workers, as shardtls has them, and as many tickets."""
+
+
+@contextmanager
+def nginx(folder: Path, certificate: Certificate, workers: int) -> Iterator[Subject]:
+    """Start nginx; stop it at the end."""
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    port = free_port()
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        NGINX_CONFIGURATION.format(
+            folder=folder, port=port, workers=workers, certificate=certificate
+        )
+    )
+    process = subprocess.Popen(
+        [program, "-c", str(configuration), "-e", str(folder / "error.log")],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: _accepts(port), within=10, what="nginx to listen")
+        version = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr
+        yield Subject("nginx", process.pid, "127.0.0.1", port, version.split(":")[-1].strip())
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def shardtls(folder: Path, certificate: Certificate, workers: int) -> Iterator[Subject]:
+    """Start supervisor, coordinator and workers; stop them at the end."""
+    with running(folder, certificate=certificate, workers=workers) as server:
+        version = f"shardtls/{server.status()['version']}"
+        yield Subject("shardtls", server.pid, server.host, server.port, version)
+
+
+SUBJECTS = {"shardtls": shardtls, "nginx": nginx}
+
+
+def _accepts(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
