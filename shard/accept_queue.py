@@ -5,9 +5,10 @@ had accepted yet. The client believes that it is connected and has sent its Clie
 balancer in TCP mode cannot try another server for it. So a group of workers that goes away
 
 1. stops new connections from being made (:func:`refuse_new_connections`),
-2. goes on accepting until the queue is empty (:func:`waiting_connections`), then
-3. closes the socket: from there on a new connection is refused, and the client or the balancer
-   goes elsewhere at once.
+2. goes on accepting until the queue is empty (:func:`waiting_connections`), a round trip later than
+   1, as handshakes that were under way end in it too, then
+3. has nobody accept any more, and closes the port (:func:`close_port`): from there on a new
+   connection is refused, and the client or the balancer goes elsewhere at once.
 
 A SYN that is dropped between 1 and 3 is sent again after 1 s (RFC 6298 §2.1) and then refused.
 
@@ -16,12 +17,13 @@ Not needed when another process goes on holding the same socket. Any thread.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import struct
 from typing import Final
 
-__all__ = ["refuse_new_connections", "waiting_connections"]
+__all__ = ["close_port", "refuse_new_connections", "waiting_connections"]
 
 _SO_ATTACH_FILTER: Final = 26
 
@@ -66,3 +68,16 @@ def waiting_connections(listener: socket.socket) -> int:
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
     length: int = _UNSIGNED.unpack_from(info, _UNACKED_OFFSET)[0]
     return length
+
+
+def close_port(listener: socket.socket) -> None:
+    """Stop listening in all processes that hold the socket, and close it here.
+
+    Merely closed, the port would stay open for as long as another process has it, such as a worker
+    that is finishing its connections: clients would be connected, and served by nobody.
+    """
+    # Linux leaves the state LISTEN on a shutdown for reading; a second one is an error of no
+    # consequence.
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()

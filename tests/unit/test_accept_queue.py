@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shard.accept_queue import refuse_new_connections, waiting_connections
+from shard.accept_queue import close_port, refuse_new_connections, waiting_connections
 from tests.waiting import eventually
 
 FAMILIES = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
@@ -51,9 +51,12 @@ def test_a_connection_made_before_is_served_and_a_new_one_is_not(listener: socke
         assert client.recv(5) == b"after"
 
 
-def test_once_closed_the_port_refuses(listener: socket.socket) -> None:
+def test_a_closed_port_refuses_though_another_process_holds_the_socket(
+    listener: socket.socket,
+) -> None:
     address = listener.getsockname()[:2]
-    assert refuse_new_connections(listener)
-    listener.close()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address, timeout=5)
+    with listener.dup():
+        assert refuse_new_connections(listener)
+        close_port(listener)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=5)
