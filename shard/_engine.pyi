@@ -83,6 +83,9 @@ class Progress:
     more: bool
     """There may be more to receive (the fairness bound was reached): call again soon, as the edge
     that epoll reported is used up."""
+    lingering: bool
+    """The connection is ending (a fatal alert was sent, or :meth:`Connection.shutdown` called) and
+    only waits for the client to close: set a deadline of a few seconds."""
 
 @final
 class VirtualHost:
@@ -127,8 +130,8 @@ class TlsContext:
         :param ticket_lifetime: seconds, 1 to 604800 (RFC 8446 §4.6.1), told to TLS 1.3 clients.
         :raises ValueError: names the parameter that is wrong.
         """
-    CIPHER_SUITES: ClassVar[tuple[str, ...]]
-    GROUPS: ClassVar[tuple[str, ...]]
+    CIPHER_SUITES: ClassVar[list[str]]
+    GROUPS: ClassVar[list[str]]
 
 @final
 class Listener:
@@ -181,7 +184,8 @@ class Connection:
         """
     def shutdown(self) -> Progress:
         """Orderly close: what is queued, close_notify, then what still comes is read and thrown
-        away until the client closes. :class:`Closed` tells when it is over; set a deadline.
+        away until the client closes. :class:`Closed` tells when it is over; set a deadline. If
+        there is a backlog, call :meth:`advance` once :meth:`flush` has brought it to 0.
         """
     def abort(self) -> None:
         """Close at once with a TCP reset; what is queued is lost."""

@@ -1,0 +1,19 @@
+//! The TLS engine of shardtls: rustls on AWS-LC, driven by readiness events.
+//!
+//! It exists because Python's `ssl` has no hook for a session cache, ticket keys or the random
+//! source, and spends twice the CPU. It holds no loop, no policy and calls no Python; all but
+//! [`python`] is plain Rust.
+
+pub mod client_hello;
+pub mod closing;
+pub mod connection;
+pub mod context;
+pub mod drbg;
+pub mod established;
+pub mod exchange;
+pub mod kx;
+pub mod outgoing;
+pub mod provider;
+#[cfg(feature = "python")]
+mod python;
+pub mod socket;

@@ -1,0 +1,451 @@
+//! The PyO3 layer, and nothing else: `shard/_engine.pyi` documents it for Python.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::closing::alert_name;
+use crate::connection::{self, Effect, Step};
+use crate::context::{self, Policy, SCOPE_LEN};
+use crate::drbg::{process, DrbgError, MAX_REQUEST};
+use crate::exchange::ID_LEN;
+use crate::provider::{group_names, suite_names};
+use crate::socket;
+
+#[pymodule]
+mod _engine {
+    #[pymodule_export]
+    use super::{
+        drbg_generate, drbg_reseed, drbg_seed, drbg_status, Closed, Connection, DrbgStatus,
+        Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued, TlsContext,
+        VirtualHost,
+    };
+    #[pymodule_export]
+    const RUSTLS_VERSION: &str = "0.23.46";
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+struct SessionWanted {
+    #[pyo3(get)]
+    single_use: bool,
+    scope: [u8; SCOPE_LEN],
+    ids: Vec<[u8; ID_LEN]>,
+    #[pyo3(get)]
+    server_name: Option<String>,
+}
+
+#[pymethods]
+impl SessionWanted {
+    #[getter]
+    fn scope<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.scope)
+    }
+
+    #[getter]
+    fn ids<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        self.ids.iter().map(|id| PyBytes::new(py, id)).collect()
+    }
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+struct SessionsIssued {
+    scope: [u8; SCOPE_LEN],
+    #[pyo3(get)]
+    server_name: Option<String>,
+    #[pyo3(get)]
+    entries: Py<PyList>,
+}
+
+#[pymethods]
+impl SessionsIssued {
+    #[getter]
+    fn scope<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.scope)
+    }
+}
+
+#[pyclass(frozen, get_all, module = "shard._engine")]
+struct Established {
+    version: &'static str,
+    cipher: String,
+    group: Option<&'static str>,
+    resumed: bool,
+    hello_retry: bool,
+    server_name: Option<String>,
+    alpn: Option<String>,
+    peer_certificates: Vec<Py<PyBytes>>,
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+struct PeerClosed;
+
+#[pyclass(frozen, get_all, module = "shard._engine")]
+struct Closed {
+    reason: &'static str,
+    alert: Option<String>,
+    detail: String,
+}
+
+#[pyclass(frozen, get_all, module = "shard._engine")]
+struct Progress {
+    data: Py<PyBytes>,
+    effects: Py<PyList>,
+    backlog: usize,
+    more: bool,
+    lingering: bool,
+}
+
+impl Progress {
+    fn of(py: Python<'_>, step: Step) -> PyResult<Self> {
+        let effects = PyList::empty(py);
+        for effect in step.effects {
+            effects.append(effect_object(py, effect)?)?;
+        }
+        Ok(Self {
+            data: PyBytes::new(py, &step.data).unbind(),
+            effects: effects.unbind(),
+            backlog: step.backlog,
+            more: step.more,
+            lingering: step.lingering,
+        })
+    }
+}
+
+fn effect_object(py: Python<'_>, effect: Effect) -> PyResult<Py<PyAny>> {
+    Ok(match effect {
+        Effect::SessionWanted {
+            single_use,
+            scope,
+            ids,
+            server_name,
+        } => Py::new(
+            py,
+            SessionWanted {
+                single_use,
+                scope,
+                ids,
+                server_name,
+            },
+        )?
+        .into_any(),
+        Effect::SessionsIssued {
+            scope,
+            server_name,
+            entries,
+        } => {
+            let pairs = entries
+                .iter()
+                .map(|(id, value)| (PyBytes::new(py, id), PyBytes::new(py, value)));
+            let entries = PyList::new(py, pairs.collect::<Vec<_>>())?.unbind();
+            Py::new(
+                py,
+                SessionsIssued {
+                    scope,
+                    server_name,
+                    entries,
+                },
+            )?
+            .into_any()
+        }
+        Effect::Established(facts) => Py::new(
+            py,
+            Established {
+                version: facts.version,
+                cipher: facts.cipher,
+                group: facts.group,
+                resumed: facts.resumed,
+                hello_retry: facts.hello_retry,
+                server_name: facts.server_name,
+                alpn: facts.alpn,
+                peer_certificates: facts
+                    .peer_certificates
+                    .iter()
+                    .map(|certificate| PyBytes::new(py, certificate).unbind())
+                    .collect(),
+            },
+        )?
+        .into_any(),
+        Effect::PeerClosed => Py::new(py, PeerClosed)?.into_any(),
+        Effect::Closed(closed) => Py::new(
+            py,
+            Closed {
+                reason: closed.reason.name(),
+                alert: closed.alert.map(alert_name),
+                detail: closed.detail,
+            },
+        )?
+        .into_any(),
+    })
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+struct VirtualHost(context::VirtualHost);
+
+#[pymethods]
+impl VirtualHost {
+    #[new]
+    #[pyo3(signature = (*, names, chain, key, scope))]
+    fn new(
+        names: Vec<String>,
+        chain: Vec<Vec<u8>>,
+        key: Vec<u8>,
+        scope: Vec<u8>,
+    ) -> PyResult<Self> {
+        let key = PrivateKeyDer::try_from(key)
+            .map_err(|error| PyValueError::new_err(format!("key: {error}")))?;
+        let scope = scope
+            .try_into()
+            .map_err(|_| PyValueError::new_err(format!("scope: {SCOPE_LEN} bytes")))?;
+        if chain.is_empty() {
+            return Err(PyValueError::new_err("chain: at least one certificate"));
+        }
+        Ok(Self(context::VirtualHost {
+            names,
+            chain: chain.into_iter().map(CertificateDer::from).collect(),
+            key,
+            scope,
+        }))
+    }
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+struct TlsContext(Arc<context::Context>);
+
+#[pymethods]
+impl TlsContext {
+    #[new]
+    #[pyo3(signature = (hosts, *, min_version = "TLSv1.2", cipher_suites = None, groups = None,
+        alpn = Vec::new(), resumption = true, tickets_per_connection = 2, ticket_lifetime = 86400))]
+    // One keyword of Python's signature each.
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        hosts: Vec<Bound<'_, VirtualHost>>,
+        min_version: &str,
+        cipher_suites: Option<Vec<String>>,
+        groups: Option<Vec<String>>,
+        alpn: Vec<String>,
+        resumption: bool,
+        tickets_per_connection: usize,
+        ticket_lifetime: u32,
+    ) -> PyResult<Self> {
+        let tls12 = match min_version {
+            "TLSv1.2" => true,
+            "TLSv1.3" => false,
+            _ => return Err(PyValueError::new_err("min_version: TLSv1.2 or TLSv1.3")),
+        };
+        let hosts: Vec<_> = hosts.iter().map(|host| &host.get().0).collect();
+        let policy = Policy {
+            tls12,
+            cipher_suites,
+            groups,
+            alpn,
+            resumption,
+            tickets_per_connection,
+            ticket_lifetime,
+        };
+        context::Context::new(&hosts, &policy)
+            .map(|context| Self(Arc::new(context)))
+            .map_err(PyValueError::new_err)
+    }
+
+    #[classattr]
+    #[pyo3(name = "CIPHER_SUITES")]
+    fn cipher_suites() -> Vec<String> {
+        suite_names()
+    }
+
+    #[classattr]
+    #[pyo3(name = "GROUPS")]
+    fn groups() -> Vec<&'static str> {
+        group_names()
+    }
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+struct Listener(Mutex<Option<OwnedFd>>);
+
+impl Listener {
+    fn with<T>(&self, work: impl FnOnce(&OwnedFd) -> T) -> Option<T> {
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.as_ref().map(work)
+    }
+}
+
+#[pymethods]
+impl Listener {
+    #[new]
+    fn new(fd: i32) -> PyResult<Self> {
+        if fd < 0 {
+            return Err(PyValueError::new_err("fd: an open descriptor"));
+        }
+        // SAFETY: the caller hands the descriptor over; from here on it is closed only by us.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        socket::set_nonblocking(socket.as_fd())?;
+        Ok(Self(Mutex::new(Some(socket))))
+    }
+
+    fn fileno(&self) -> i32 {
+        self.with(AsRawFd::as_raw_fd).unwrap_or(-1)
+    }
+
+    fn accept(
+        &self,
+        py: Python<'_>,
+        context: &TlsContext,
+        limit: usize,
+    ) -> PyResult<Vec<Connection>> {
+        let accepted = py.detach(|| {
+            self.with(|listener| {
+                let mut accepted = Vec::with_capacity(limit.min(64));
+                while accepted.len() < limit {
+                    match socket::accept(listener.as_fd()) {
+                        Ok(Some((socket, peer))) => {
+                            let context = Arc::clone(&context.0);
+                            accepted.push(connection::Connection::new(socket, peer, context));
+                        }
+                        Ok(None) => break,
+                        // Those accepted before the trouble are served; it comes again.
+                        Err(_) if !accepted.is_empty() => break,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(accepted)
+            })
+        });
+        let accepted = accepted.transpose()?.unwrap_or_default();
+        Ok(accepted.into_iter().map(Connection).collect())
+    }
+
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+struct Connection(connection::Connection);
+
+fn host_and_port(address: SocketAddr) -> (String, u16) {
+    (address.ip().to_string(), address.port())
+}
+
+#[pymethods]
+impl Connection {
+    #[getter]
+    fn peername(&self) -> (String, u16) {
+        host_and_port(self.0.peer)
+    }
+
+    #[getter]
+    fn sockname(&self) -> PyResult<(String, u16)> {
+        Ok(host_and_port(self.0.local()?))
+    }
+
+    fn fileno(&self) -> i32 {
+        self.0.fd()
+    }
+
+    fn advance(&self, py: Python<'_>, hangup: bool) -> PyResult<Progress> {
+        let step = py.detach(|| self.0.advance(hangup));
+        Progress::of(py, step)
+    }
+
+    fn resume(&self, py: Python<'_>, found: Option<(Vec<u8>, Vec<u8>)>) -> PyResult<Progress> {
+        let step = py.detach(|| self.0.resume(found));
+        Progress::of(py, step)
+    }
+
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            let bytes = bytes.as_bytes();
+            return Ok(py.detach(|| self.0.write(bytes)));
+        }
+        // Other threads may change a mutable buffer while the GIL is released: copy it.
+        let copy = PyBuffer::<u8>::get(data)?.to_vec(py)?;
+        Ok(py.detach(|| self.0.write(&copy)))
+    }
+
+    fn flush(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.flush())
+    }
+
+    fn backlog(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.backlog())
+    }
+
+    fn write_eof(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.write_eof())
+    }
+
+    fn shutdown(&self, py: Python<'_>) -> PyResult<Progress> {
+        let step = py.detach(|| self.0.shutdown());
+        Progress::of(py, step)
+    }
+
+    fn abort(&self, py: Python<'_>) {
+        py.detach(|| self.0.abort());
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.0.close());
+    }
+}
+
+#[pyclass(frozen, get_all, module = "shard._engine")]
+struct DrbgStatus {
+    seeded: bool,
+    failed: bool,
+    requests: u64,
+    reseeds: u64,
+    requests_since_reseed: u64,
+    forks: u64,
+}
+
+fn drbg_error(error: DrbgError) -> PyErr {
+    match error {
+        DrbgError::SeedLength | DrbgError::InputLength | DrbgError::RequestLength => {
+            PyValueError::new_err(error.to_string())
+        }
+        _ => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (seed, personalization = b"".as_slice()))]
+fn drbg_seed(seed: &[u8], personalization: &[u8]) -> PyResult<()> {
+    process::seed(seed, personalization).map_err(drbg_error)
+}
+
+#[pyfunction]
+#[pyo3(signature = (seed, additional = b"".as_slice()))]
+fn drbg_reseed(seed: &[u8], additional: &[u8]) -> PyResult<()> {
+    process::reseed(seed, additional).map_err(drbg_error)
+}
+
+#[pyfunction]
+fn drbg_generate(py: Python<'_>, length: usize) -> PyResult<Bound<'_, PyBytes>> {
+    if length > MAX_REQUEST {
+        return Err(drbg_error(DrbgError::RequestLength));
+    }
+    PyBytes::new_with(py, length, |out| {
+        py.detach(|| process::fill(out)).map_err(drbg_error)
+    })
+}
+
+#[pyfunction]
+fn drbg_status() -> DrbgStatus {
+    let status = process::status();
+    DrbgStatus {
+        seeded: status.seeded,
+        failed: status.failed,
+        requests: status.requests,
+        reseeds: status.reseeds,
+        requests_since_reseed: status.requests_since_reseed,
+        forks: status.forks,
+    }
+}
