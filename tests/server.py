@@ -186,7 +186,6 @@ def running(
     host: str = "127.0.0.1",
     arguments: Sequence[str] = (),
     config: str | None = None,
-    open_files: int | None = None,
     environment: dict[str, str] | None = None,
     wait: bool = True,
 ) -> Iterator[Server]:
@@ -194,7 +193,6 @@ def running(
 
     :param arguments: more flags of ``shardtls up``.
     :param config: text of a TOML file.
-    :param open_files: RLIMIT_NOFILE of every process.
     :param wait: False if the test waits itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -210,8 +208,6 @@ def running(
         (folder / "shardtls.toml").write_text(config)
         command += ["--config", str(folder / "shardtls.toml")]
     log = folder / "server.log"
-    if open_files is not None:
-        command = ["prlimit", f"--nofile={open_files}", *command]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, *arguments],

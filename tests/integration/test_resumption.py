@@ -1,0 +1,114 @@
+"""A client that comes back resumes, whatever worker answers; a TLS 1.3 ticket works once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.client import TlsStream, Visit, client_context, visit
+from tests.server import Server
+
+AT_LEAST = 0.99
+"""Share of returning visits that must resume."""
+
+
+def returning_visits(server: Server, version: str, number: int) -> list[Visit]:
+    """So many visits, each at once after the one before and with the session that it gave."""
+    context = client_context(server.certificate, version)
+    session = visit(server.address, context).session
+    made = []
+    for _ in range(number):
+        made.append(visit(server.address, context, session))
+        session = made[-1].session
+    return made
+
+
+def resumed(visits: list[Visit]) -> float:
+    """Share that resumed, both sides agreeing."""
+    for one in visits:
+        assert one.resumed == one.facts["resumed"], one
+        assert one.facts["resumption"] == ("cache" if one.resumed else None), one
+    return sum(one.resumed for one in visits) / len(visits)
+
+
+@pytest.mark.parametrize("version", ["TLSv1.3", "TLSv1.2"])
+def test_an_immediate_return_resumes_on_any_worker(hello: Server, version: str) -> None:
+    visits = returning_visits(hello, version, 250)
+    assert {one.facts["version"] for one in visits} == {version}
+    assert len({one.worker for one in visits}) == 4
+    assert resumed(visits) >= AT_LEAST
+
+
+@pytest.mark.parametrize("version", ["TLSv1.3", "TLSv1.2"])
+def test_many_clients_at_once_resume(hello: Server, version: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        series = pool.map(lambda _: returning_visits(hello, version, 40), range(8))
+        visits = [one for part in series for one in part]
+    assert len(visits) == 320
+    assert len({one.worker for one in visits}) == 4
+    assert resumed(visits) >= AT_LEAST
+
+
+def test_both_tickets_of_a_connection_are_good(hello: Server) -> None:
+    context = client_context(hello.certificate, "TLSv1.3")
+    with TlsStream(hello.address, context) as stream:
+        first = stream.facts()
+        latest = stream.tls.session
+    assert not first["resumed"]
+    assert latest is not None
+    assert latest.has_ticket
+    assert latest.ticket_lifetime_hint == 86400
+    assert visit(hello.address, context, latest).resumed
+
+
+def test_a_ticket_offered_again_gets_a_full_handshake(hello: Server) -> None:
+    context = client_context(hello.certificate, "TLSv1.3")
+    ticket = visit(hello.address, context).session
+    assert visit(hello.address, context, ticket).resumed
+    again = visit(hello.address, context, ticket)
+    assert not again.resumed
+    assert again.facts["resumption"] is None
+
+
+def test_a_tls12_session_id_may_be_offered_again(hello: Server) -> None:
+    context = client_context(hello.certificate, "TLSv1.2")
+    session = visit(hello.address, context).session
+    assert [visit(hello.address, context, session).resumed for _ in range(8)] == [True] * 8
+
+
+def offered_at_once(server: Server, version: str, number: int) -> list[Visit]:
+    """One session, offered by `number` connections whose handshakes start together."""
+    context = client_context(server.certificate, version)
+    session = visit(server.address, context).session
+    barrier = threading.Barrier(number, timeout=10)
+
+    def offer(_: int) -> Visit:
+        barrier.wait()
+        return visit(server.address, context, session)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(offer, range(number)))
+
+
+def test_a_ticket_offered_to_several_workers_at_once_resumes_at_most_once(hello: Server) -> None:
+    rounds = [offered_at_once(hello, "TLSv1.3", 12) for _ in range(15)]
+    used = [sum(one.resumed for one in offers) for offers in rounds]
+    assert max(used) == 1
+    assert sum(used) >= 14, "someone of each round should have been resumed"
+    assert any(len({one.worker for one in offers}) > 1 for offers in rounds)
+
+
+def test_a_tls12_session_offered_at_once_resumes_everywhere(hello: Server) -> None:
+    offers = offered_at_once(hello, "TLSv1.2", 12)
+    assert all(one.resumed for one in offers)
+    assert len({one.worker for one in offers}) > 1
+
+
+def test_a_session_of_a_connection_that_is_still_open_resumes(hello: Server) -> None:
+    context = client_context(hello.certificate, "TLSv1.3")
+    with TlsStream(hello.address, context) as first:
+        first.facts()
+        assert visit(hello.address, context, first.tls.session).resumed
+        assert first.facts()["resumed"] is False
