@@ -1,0 +1,93 @@
+"""A reader's line to the *sessions* endpoint: its own DEALER, polled in the reader's epoll set.
+
+What to send and whom an answer concerns is decided in :mod:`shard.resumption`.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from coordinator.client import dealer
+from shard.connection import Connection
+from shard.resumption import Found, Resumption
+from shard.worker_settings import WorkerSettings
+
+__all__ = ["SessionsChannel"]
+
+_NOBLOCK: Final = zmq.NOBLOCK
+
+
+class SessionsChannel:
+    """Reader thread only.
+
+    :ivar resumption: the decisions and their counters.
+    :ivar fd: in the epoll set; :meth:`receive` when it is readable. -1 while there is none.
+    :ivar undeliverable: messages that found the queue to the coordinator full.
+    """
+
+    __slots__ = ("_resume", "_settings", "_socket", "fd", "resumption", "undeliverable")
+
+    def __init__(
+        self, settings: WorkerSettings, resume: Callable[[Connection, Found | None], None]
+    ) -> None:
+        """
+        :param resume: continues a connection that waited for a session.
+        """
+        self._settings = settings
+        self._resume = resume
+        self._socket: zmq.Socket[bytes] | None = None
+        self.fd = -1
+        self.resumption: Resumption[Connection] = Resumption(
+            settings.worker, settings.lookup_timeout
+        )
+        self.undeliverable = 0
+
+    def open(self, context: zmq.Context[zmq.Socket[bytes]], epoll: select.epoll) -> None:
+        """Begin to connect, unless resumption is off: then nothing is ever asked or stored."""
+        settings = self._settings
+        if settings.resumption == "off":
+            return
+        self._socket = dealer(context, settings.sessions_endpoint, settings.curve)
+        self.fd = self._socket.fileno()
+        epoll.register(self.fd, select.EPOLLIN)
+
+    def close(self) -> None:
+        """Close the socket; what is queued in it is dropped."""
+        if self._socket is not None:
+            self._socket.close(0)
+
+    def exchange(self, now: float) -> None:
+        """Give up on late answers, and send what is due."""
+        resumption = self.resumption
+        for connection in resumption.expired(now):
+            self._resume(connection, None)
+        awaited = resumption.outstanding - resumption.unsent
+        socket = self._socket
+        for frame in resumption.messages(now):
+            try:
+                if socket is not None:
+                    socket.send(frame, _NOBLOCK)
+            except zmq.Again:
+                self.undeliverable += 1
+        if awaited:
+            # The send may have taken in the signal of an answer, and then the descriptor is silent.
+            self.receive(now)
+
+    def receive(self, now: float) -> None:
+        """Take every answer there is: the descriptor tells of a change only."""
+        socket = self._socket
+        if socket is None:
+            return
+        received = self.resumption.received
+        resume = self._resume
+        while True:
+            try:
+                frame = socket.recv(_NOBLOCK)
+            except zmq.Again:
+                return
+            for connection, found in received(frame, now):
+                resume(connection, found)

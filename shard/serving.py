@@ -1,0 +1,290 @@
+"""What a reader does with its connections: it carries out what the engine's steps return.
+
+Reader thread only, but for the counters, which any thread may read. Time is `now`, set by the
+reader's loop each round.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from coordinator.log import get_logger
+from shard._engine import Closed, Established, PeerClosed, Progress, SessionsIssued, SessionWanted
+from shard._engine import Connection as EngineConnection
+from shard.apps import Factory
+from shard.connection import Connection
+from shard.errors import (
+    ConnectionAbortedHereError,
+    ConnectionClosedError,
+    HandlerRaisedError,
+    HandshakeTimeoutError,
+    IdleTimeoutError,
+    closed_error,
+)
+from shard.mailbox import Mailbox
+from shard.resumption import Found, Resumption
+from shard.worker_settings import WorkerSettings
+from shard.writer import Writer
+
+__all__ = ["HANGUP", "LINGER", "Serving"]
+
+LINGER: Final = 5.0
+"""Seconds for a client to close after our close_notify, before its socket is closed anyway."""
+HANGUP: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_EDGE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+_log = get_logger("reader")
+
+
+class Serving:
+    """The connections of one reader.
+
+    :ivar connections: by descriptor.
+    :ivar again: those that have more to receive than the engine's fairness allows in one turn.
+    :ivar draining: new handlers are told to drain at once.
+    :ivar full: complete handshakes without a session.
+    :ivar resumed: complete handshakes with one.
+    :ivar failed_handshakes: connections that ended before their handshake was complete.
+    :ivar ended: connections that ended otherwise than in order, by reason.
+    :ivar handler_errors: callbacks of the application that raised.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        mailbox: Mailbox,
+        epoll: select.epoll,
+        factory: Factory,
+        writers: Sequence[Writer],
+        ended: Callable[[], None],
+    ) -> None:
+        """
+        :param ended: called when a connection is over.
+        """
+        self.worker = settings.worker
+        self.mailbox = mailbox
+        self.now = 0.0
+        self.connections: dict[int, Connection] = {}
+        self.again: list[Connection] = []
+        self.draining = False
+        self.full = 0
+        self.resumed = 0
+        self.failed_handshakes = 0
+        self.ended: dict[str, int] = {}
+        self.handler_errors = 0
+        self.resumption: Resumption[Connection]
+        self._epoll = epoll
+        self._factory = factory
+        self._writers = writers
+        self._told_ended = ended
+        self._handshake_timeout = settings.handshake_timeout
+        self._idle_timeout = settings.idle_timeout
+
+    def admit(self, accepted: Sequence[EngineConnection]) -> None:
+        """Take over connections that were just accepted."""
+        now = self.now
+        writers = self._writers
+        for engine in accepted:
+            fd = engine.fileno()
+            self.connections[fd] = Connection(
+                engine, self, writers[fd % len(writers)], now, now + self._handshake_timeout
+            )
+            # A ClientHello that is here already makes the next poll return at once.
+            self._epoll.register(fd, _EDGE)
+
+    # -- Steps ----------------------------------------------------------------------------------
+
+    def step(self, connection: Connection, progress: Progress) -> None:
+        """Carry out what a step of the engine returned."""
+        effects = progress.effects
+        if effects:
+            self._before_data(connection, effects)
+        data = progress.data
+        if data and not connection.closing:
+            handler = connection.handler
+            if handler is not None:
+                try:
+                    handler.data_received(data)
+                except Exception as error:  # noqa: BLE001 - counted and logged by failed()
+                    self.failed(connection, error)
+                    return
+        backlog = progress.backlog
+        if backlog:
+            connection.backlogged(backlog)
+        if progress.more:
+            connection.edge |= select.EPOLLIN
+            self.again.append(connection)
+        if effects:
+            self._after_data(connection, effects)
+
+    def advance_again(self, connection: Connection) -> None:
+        """A turn without a new event: more was left, reading resumed, or a backlog is gone."""
+        if connection.over or not connection.reading:
+            return
+        edge = connection.edge
+        connection.edge = 0
+        self.step(connection, connection.engine.advance((edge & HANGUP) != 0))
+
+    def resume(self, connection: Connection, found: Found | None) -> None:
+        """Continue a handshake that waited for a session."""
+        connection.token = 0
+        if not connection.over:
+            self.step(connection, connection.engine.resume(found))
+
+    def _go_on_in_full(self, connection: Connection) -> None:
+        self.resume(connection, None)
+
+    def _before_data(self, connection: Connection, effects: Sequence[Any]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is SessionsIssued:
+                self.resumption.issued(effect.scope, effect.server_name, effect.entries, self.now)
+            elif kind is Established:
+                self._established(connection, effect)
+            elif kind is SessionWanted:
+                connection.token = self.resumption.wanted(
+                    connection, effect.single_use, effect.scope, effect.ids, self.now
+                )
+                if not connection.token:
+                    self.mailbox.call(self._go_on_in_full, connection)
+
+    def _after_data(self, connection: Connection, effects: Sequence[Any]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Closed:
+                error = connection.error or closed_error(effect.reason, effect.alert, effect.detail)
+                self.end(connection, error)
+            elif kind is PeerClosed:
+                self._eof(connection)
+
+    # -- The application ------------------------------------------------------------------------
+
+    def _established(self, connection: Connection, facts: Established) -> None:
+        connection.established = facts
+        connection.active = self.now
+        if facts.resumed:
+            self.resumed += 1
+        else:
+            self.full += 1
+        if connection.closing:
+            return
+        try:
+            handler = self._factory()
+            connection.handler = handler
+            handler.connection_made(connection)
+        except Exception as error:  # noqa: BLE001 - counted and logged by failed()
+            self.failed(connection, error)
+            return
+        if self.draining:
+            self.tell_drain(connection)
+
+    def tell_drain(self, connection: Connection) -> None:
+        """The worker is leaving: tell the handler, if it wants to know."""
+        drain = getattr(connection.handler, "drain", None)
+        if drain is not None and not connection.closing:
+            try:
+                drain()
+            except Exception as error:  # noqa: BLE001 - counted and logged by failed()
+                self.failed(connection, error)
+
+    def _eof(self, connection: Connection) -> None:
+        if connection.closing:
+            return
+        handler = connection.handler
+        try:
+            keep = handler is not None and handler.eof_received()
+        except Exception as error:  # noqa: BLE001 - counted and logged by failed()
+            self.failed(connection, error)
+            return
+        if not keep:
+            connection.close()
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """A callback raised: an operator's matter, and the end of this connection alone."""
+        self.handler_errors += 1
+        _log.exception("application raised, its connection is aborted", error)
+        if connection.over:
+            return
+        reason = HandlerRaisedError(detail=type(error).__name__)
+        reason.__cause__ = error
+        connection.engine.abort()
+        self.end(connection, reason)
+
+    # -- The end --------------------------------------------------------------------------------
+
+    def start_close(self, connection: Connection) -> None:
+        """Begin an orderly close."""
+        if connection.over:
+            return
+        # From here on what comes is read and thrown away, so a pause has no more meaning.
+        connection.closing = connection.reading = True
+        connection.deadline = self.now + LINGER
+        self.step(connection, connection.engine.shutdown())
+        if connection.edge:
+            self.advance_again(connection)
+
+    def start_abort(self, connection: Connection) -> None:
+        """End it at once."""
+        if not connection.over:
+            connection.engine.abort()
+            self.end(connection, connection.error or ConnectionAbortedHereError())
+
+    def end(self, connection: Connection, error: ConnectionClosedError | None) -> None:
+        """The connection is over: forget it, and tell its handler."""
+        if connection.over:
+            return
+        connection.over = connection.closing = True
+        del self.connections[connection.fd]
+        if connection.token:
+            self.resumption.forget(connection.token)
+        handler = connection.handler
+        connection.handler = None
+        connection.engine.close()
+        connection.forget_backlog()
+        self._told_ended()
+        if connection.established is None:
+            self.failed_handshakes += 1
+        if error is not None:
+            self.ended[error.reason] = self.ended.get(error.reason, 0) + 1
+        if handler is not None:
+            try:
+                handler.connection_lost(error)
+            except Exception as raised:  # noqa: BLE001 - the application's; it is over already
+                self.handler_errors += 1
+                _log.exception("application raised in connection_lost", raised)
+
+    # -- Deadlines ------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Every deadline but the lookups': one pass over the connections."""
+        now = self.now
+        idle_since = now - self._idle_timeout
+        due = []
+        for connection in self.connections.values():
+            if connection.closing or connection.established is None:
+                if now >= connection.deadline:
+                    due.append(connection)
+            elif connection.wrote:
+                connection.wrote = False
+                connection.active = now
+            elif connection.active < idle_since:
+                due.append(connection)
+        for connection in due:
+            self._deadline(connection, now)
+
+    def _deadline(self, connection: Connection, now: float) -> None:
+        if connection.closing:
+            if connection.engine.backlog():
+                # The writer watches whether the client reads; this is for what comes after.
+                connection.deadline = now + LINGER
+            else:
+                self.end(connection, connection.error)
+        elif connection.established is None:
+            # No ceremony: whoever opens many of these shall not hold descriptors.
+            self.end(connection, HandshakeTimeoutError())
+        elif not connection.engine.backlog():
+            connection.error = IdleTimeoutError()
+            connection.close()
