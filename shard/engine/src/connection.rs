@@ -204,7 +204,7 @@ impl Connection {
 
     /// Bytes that the socket has not taken.
     pub fn backlog(&self) -> usize {
-        self.lock().outgoing.len()
+        self.lock().outgoing.backlog()
     }
 
     /// close_notify and FIN after what is queued. Returns the backlog.
@@ -272,7 +272,7 @@ impl Connection {
             inner.pump();
         });
         inner.conclude(&mut step);
-        step.backlog = inner.outgoing.len();
+        step.backlog = inner.outgoing.backlog();
         step.lingering = matches!(inner.stage, Stage::Lingering)
             || (inner.closing && matches!(inner.stage, Stage::Tls(_)));
         step
@@ -283,7 +283,7 @@ impl Connection {
         if inner.socket.is_some() && !matches!(inner.stage, Stage::Over) {
             contained(&mut inner, work);
         }
-        inner.outgoing.len()
+        inner.outgoing.backlog()
     }
 }
 
@@ -471,7 +471,7 @@ impl Inner {
             return;
         };
         let mut rest = data;
-        while self.outgoing.len() == 0 && !self.outgoing.broken && !rest.is_empty() {
+        while self.outgoing.backlog() == 0 && !self.outgoing.broken && !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(crate::outgoing::ENCRYPT_AHEAD));
             // Unlimited (`set_buffer_limit`), so it takes all of it.
             let _ = tls.writer().write_all(piece);
@@ -563,3 +563,7 @@ fn send_tls(tls: &mut ServerConnection, outgoing: &mut Outgoing, fd: BorrowedFd)
         }
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -123,7 +123,7 @@ impl ActiveEcdh {
             return Err(INVALID_SHARE);
         }
         let peer = UnparsedPublicKey::new(self.private.algorithm(), peer);
-        agreement::agree(&self.private, &peer, INVALID_SHARE, |secret| {
+        agreement::agree(&self.private, peer, INVALID_SHARE, |secret| {
             Ok(Zeroizing::new(secret.to_vec()))
         })
     }

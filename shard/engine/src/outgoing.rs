@@ -29,7 +29,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Bytes that the socket has not taken.
-    pub fn len(&self) -> usize {
+    pub fn backlog(&self) -> usize {
         self.ciphertext.len() - self.sent + self.plaintext_len
     }
 
@@ -153,7 +153,7 @@ mod tests {
         outgoing.push(b"one");
         outgoing.push(b"two");
         outgoing.push(&vec![b'x'; ENCRYPT_AHEAD + 5]);
-        assert_eq!(outgoing.len(), 6 + ENCRYPT_AHEAD + 5);
+        assert_eq!(outgoing.backlog(), 6 + ENCRYPT_AHEAD + 5);
         let mut seen = Vec::new();
         let mut pieces = 0;
         while !outgoing.is_encrypted() {
@@ -197,7 +197,7 @@ mod tests {
             outgoing.send_rest(ours.as_fd());
         }
         assert_eq!(got, block);
-        assert_eq!(outgoing.len(), 0);
+        assert_eq!(outgoing.backlog(), 0);
     }
 
     #[test]
@@ -208,6 +208,6 @@ mod tests {
         outgoing.push(b"lost");
         outgoing.writer(ours.as_fd()).write_all(b"x").unwrap();
         assert!(outgoing.broken);
-        assert_eq!(outgoing.len(), 0);
+        assert_eq!(outgoing.backlog(), 0);
     }
 }

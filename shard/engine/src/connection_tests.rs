@@ -1,0 +1,161 @@
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::*;
+use crate::context::{Policy, VirtualHost};
+use crate::drbg::process;
+
+struct Peers {
+    server: Connection,
+    client: ClientConnection,
+    wire: UnixStream,
+}
+
+impl Peers {
+    fn new() -> Self {
+        let _ = process::seed(&[7; 48], b"test");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let host = VirtualHost {
+            names: vec!["localhost".to_owned()],
+            chain: vec![made.cert.der().clone()],
+            key: PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+            scope: [1; SCOPE_LEN],
+        };
+        let policy = Policy {
+            tls12: true,
+            cipher_suites: None,
+            groups: None,
+            alpn: Vec::new(),
+            resumption: true,
+            tickets_per_connection: 2,
+            ticket_lifetime: 60,
+        };
+        let context = Arc::new(Context::new(&[&host], &policy).unwrap());
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let (ours, wire) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        wire.set_nonblocking(true).unwrap();
+        Self {
+            server: Connection::new(ours.into(), (Ipv4Addr::LOCALHOST, 1).into(), context),
+            client: ClientConnection::new(Arc::new(config), name).unwrap(),
+            wire,
+        }
+    }
+
+    /// The client sends all it has; the server takes a step.
+    fn client_to_server(&mut self) -> Step {
+        while self.client.wants_write() {
+            self.client.write_tls(&mut self.wire).unwrap();
+        }
+        self.server.advance(false)
+    }
+
+    fn server_to_client(&mut self) {
+        while self.client.read_tls(&mut self.wire).is_ok_and(|n| n > 0) {
+            self.client.process_new_packets().unwrap();
+        }
+    }
+
+    fn handshake(&mut self) -> Step {
+        assert!(self.client_to_server().effects.is_empty());
+        self.server_to_client();
+        let step = self.client_to_server();
+        self.server_to_client();
+        step
+    }
+}
+
+#[test]
+fn a_handshake_issues_sessions_and_tells_what_it_agreed_on() {
+    let mut peers = Peers::new();
+    let step = peers.handshake();
+    let [Effect::Established(facts), Effect::SessionsIssued { scope, entries, .. }] =
+        step.effects.as_slice()
+    else {
+        panic!("{:?}", step.effects);
+    };
+    assert_eq!(facts.version, "TLSv1.3");
+    assert_eq!(facts.server_name.as_deref(), Some("localhost"));
+    assert_eq!((scope, entries.len()), (&[1; SCOPE_LEN], 2));
+}
+
+#[test]
+fn an_orderly_close_is_told_when_both_sides_have_ended() {
+    let mut peers = Peers::new();
+    peers.handshake();
+    let step = peers.server.shutdown();
+    assert!(step.effects.is_empty() && step.lingering);
+    peers.server_to_client();
+    peers.client.send_close_notify();
+    let step = peers.client_to_server();
+    assert!(matches!(
+        step.effects.as_slice(),
+        [Effect::Closed(Closed {
+            reason: Reason::Done,
+            ..
+        })]
+    ));
+    assert!(peers.server.advance(false).effects.is_empty());
+}
+
+#[test]
+fn what_comes_after_a_shutdown_is_thrown_away() {
+    let mut peers = Peers::new();
+    peers.handshake();
+    peers.server.shutdown();
+    peers.client.writer().write_all(b"late").unwrap();
+    assert!(peers.client_to_server().data.is_empty());
+}
+
+#[test]
+fn a_panic_ends_the_connection_it_came_from() {
+    let mut peers = Peers::new();
+    peers.handshake();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let step = peers.server.step(|_, _| panic!("a bug"));
+    std::panic::set_hook(hook);
+    assert!(matches!(
+        step.effects.as_slice(),
+        [Effect::Closed(Closed {
+            reason: Reason::Internal,
+            ..
+        })]
+    ));
+    assert_eq!(peers.server.write(b"x"), 0);
+    assert!(peers.server.advance(true).effects.is_empty());
+}
+
+#[test]
+fn bytes_that_are_no_tls_get_an_alert_and_linger() {
+    let mut peers = Peers::new();
+    peers.wire.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let step = peers.server.advance(false);
+    assert!(step.lingering && step.effects.is_empty());
+    let mut answer = [0; 16];
+    let length = peers.wire.read(&mut answer).unwrap();
+    assert_eq!(answer[..3], [21, 3, 3]);
+    assert_eq!(length, 7);
+    drop(std::mem::replace(
+        &mut peers.wire,
+        UnixStream::pair().unwrap().0,
+    ));
+    let step = peers.server.advance(true);
+    let [Effect::Closed(closed)] = step.effects.as_slice() else {
+        panic!("{:?}", step.effects);
+    };
+    assert_eq!(closed.reason, Reason::AlertSent);
+    assert!(closed.alert.is_some());
+}
