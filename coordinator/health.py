@@ -41,8 +41,8 @@ def adaptive_proportion_cutoff(claim: float, alpha: float = ALPHA, window: int =
     """How often a window's first value in that window is a failure: §4.4.2.
 
     ``C = 1 + critbinom(W, 2^-H, 1 - alpha)``, where critbinom is the least x for which the
-    binomial distribution has ``P(X ≤ x) ≥ 1 - alpha``; computed from the upper tail, where doubles are exact
-    enough. At most W.
+    binomial distribution has ``P(X ≤ x) ≥ 1 - alpha``; computed from the upper tail,
+    where doubles are exact enough. At most W.
 
     :param claim: H, bits of min-entropy a sample, over 0 and at most 8.
     """

@@ -20,7 +20,7 @@ __all__ = ["ENTRY_OVERHEAD", "MissReason", "SessionCache"]
 ENTRY_OVERHEAD: Final = 448
 """Bytes charged for an entry beyond its value and server name: key, tuple, number, the ordered
 dictionary's node, hash slots just after a resize, and malloc's rounding. CPython 3.11 was seen
-to use 314 to 427, depending on how long ago the table grew (``tests/bench/sessions_cache.py``).
+to use 286 to 405, depending on how long ago the table grew (``tests/bench/sessions_cache.py``).
 """
 
 REMEMBERED: Final = 32_768
@@ -79,6 +79,7 @@ class SessionCache:
     :ivar refused: puts of sessions that are larger than the whole cache, or used already.
     :ivar evicted: sessions that made room.
     :ivar expired: sessions removed because their time was over.
+    :ivar purged: sessions removed by :meth:`purge`.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class SessionCache:
         self.refused = 0
         self.evicted = 0
         self.expired = 0
+        self.purged = 0
 
     @property
     def bytes_charged(self) -> int:
@@ -214,6 +216,7 @@ class SessionCache:
     def purge(self) -> int:
         """Remove every session; returns how many there were. Their ids are then unknown."""
         count = len(self._entries)
+        self.purged += count
         self._entries.clear()
         self._bytes = 0
         self._expired.clear()

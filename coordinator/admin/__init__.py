@@ -1,0 +1,1 @@
+"""The admin HTTP server: status page, status object, metrics, health. Read-only."""

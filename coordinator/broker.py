@@ -1,0 +1,244 @@
+"""The broker: the one thread that owns all shared state of the deployment.
+
+The loop is thin: wait, take what is ready up to a bound, hand it to a pure object, send what that
+returned. It never waits for anything else, so that a lookup is answered in microseconds.
+
+Threads: everything below the banner runs on the broker's thread. The public methods may be called
+from any thread; what they ask for is queued and done by the broker.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+import zmq
+
+from coordinator.control import ControlDesk, Outgoing
+from coordinator.endpoints import Endpoint
+from coordinator.errors import MessageError, ShardError
+from coordinator.log import get_logger
+from coordinator.lookups import SessionDesk
+from coordinator.protocol import Answer, decode_sessions, encode_answers, encode_error
+from coordinator.traffic import Traffic
+
+__all__ = ["Broker", "BrokerStoppedError"]
+
+SESSIONS_ROUND: Final = 64
+"""Messages taken from the *sessions* endpoint before answers go out: at ≈ 50 µs each, less than
+a lookup's deadline."""
+CONTROL_ROUND: Final = 64
+SWEEP_SECONDS: Final = 0.1
+EXPIRED_PER_SWEEP: Final = 1000
+ANSWER_BYTES: Final = 1024 * 1024
+"""Values in one reply; far below the message limit, as one value may come on top."""
+
+_T = TypeVar("_T")
+_log = get_logger("broker")
+
+
+class BrokerStoppedError(ShardError):
+    """The broker has stopped: nothing more can be asked of it."""
+
+
+class Broker:
+    """Runs the two endpoints."""
+
+    def __init__(
+        self,
+        sessions: Endpoint,
+        control: Endpoint,
+        session_desk: SessionDesk,
+        control_desk: ControlDesk,
+        traffic: Traffic,
+        on_end: Callable[[], None],
+    ) -> None:
+        """
+        :param traffic: counts what comes and goes; of the broker's thread.
+        :param on_end: called on the broker's thread as its last act, whatever ended it.
+        """
+        self._sessions = sessions
+        self._control = control
+        self._session_desk = session_desk
+        self._control_desk = control_desk
+        self._on_end = on_end
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopping = False
+        self._ended = threading.Event()
+        self._traffic = traffic
+        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; the endpoints' sockets are its own from now on."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """End the loop, and wait for it. Not from the broker's thread."""
+        self._stopping = True
+        self._wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def alive(self) -> bool:
+        """Whether the loop runs."""
+        return self._thread.is_alive() and not self._ended.is_set()
+
+    def call(self, work: Callable[[], _T]) -> Future[_T]:
+        """Have `work` done by the broker's thread; any thread.
+
+        :returns: its result; :class:`BrokerStoppedError` if the broker ends before.
+        """
+        future: Future[_T] = Future()
+
+        def carry_out() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if self._ended.is_set():
+                future.set_exception(BrokerStoppedError("the broker has stopped"))
+                return
+            try:
+                future.set_result(work())
+            except Exception as error:  # noqa: BLE001 - it is the caller's, who gets it
+                future.set_exception(error)
+
+        self._calls.append(carry_out)
+        self._wake()
+        if self._ended.is_set():
+            self._carry_out_calls()
+        return future
+
+    def status(self) -> Future[dict[str, Any]]:
+        """The status object, as of the moment when the broker gets to it; any thread."""
+        return self.call(lambda: self._control_desk.status(time.monotonic(), time.time()))
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
+
+    # ---- broker thread ----
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except zmq.ContextTerminated:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it ends the process, and not mutely
+            _log.exception("broker failed", error)
+        finally:
+            self._ended.set()
+            self._carry_out_calls()
+            self._on_end()
+
+    def _loop(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._sessions.socket, zmq.POLLIN)
+        poller.register(self._control.socket, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
+        next_sweep = time.monotonic()
+        while not self._stopping:
+            deadline = self._session_desk.next_deadline()
+            until = next_sweep if deadline is None else min(deadline, next_sweep)
+            # Up to the next whole millisecond: a poll that ends early would spin.
+            wait = max(0, math.ceil((until - time.monotonic()) * 1000))
+            ready = {source for source, _ in poller.poll(wait)}
+            if self._wakeup in ready:
+                os.eventfd_read(self._wakeup)
+                self._carry_out_calls()
+            if self._sessions.socket in ready:
+                self._contain(self._take_sessions)
+            now = time.monotonic()
+            if deadline is not None and deadline <= now:
+                self._session_desk.tick(now)
+                self._send_answers()
+            if self._control.socket in ready:
+                self._contain(self._take_control)
+            if now >= next_sweep:
+                next_sweep = now + SWEEP_SECONDS
+                self._contain(self._sweep)
+
+    def _contain(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except zmq.ContextTerminated:
+            raise
+        except Exception as error:  # noqa: BLE001 - one message's defect is not everybody's loss
+            self._traffic.defects += 1
+            _log.exception("defect contained", error)
+
+    def _carry_out_calls(self) -> None:
+        while self._calls:
+            try:
+                work = self._calls.popleft()
+            except IndexError:
+                return
+            work()
+
+    def _take_sessions(self) -> None:
+        desk = self._session_desk
+        now = time.monotonic()
+        for _ in range(SESSIONS_ROUND):
+            received = self._sessions.receive()
+            if received is None:
+                break
+            routing, frame, peer = received
+            self._traffic.sessions += 1
+            try:
+                if isinstance(peer, MessageError):
+                    raise peer
+                peer.require("sessions")
+                request = decode_sessions(frame)
+            except MessageError as error:
+                self._traffic.errors[error.code] += 1
+                reply = encode_error(None, error.code, error.detail)
+                self._sessions.send(routing, reply)
+                continue
+            self._traffic.puts += len(request.puts)
+            self._traffic.lookups += len(request.lookups)
+            desk.handle(routing, request, now)
+        self._send_answers()
+
+    def _send_answers(self) -> None:
+        for routing, answers in self._session_desk.take_answers().items():
+            for batch in _batches(answers):
+                self._sessions.send(routing, encode_answers(batch))
+
+    def _take_control(self) -> None:
+        for _ in range(CONTROL_ROUND):
+            received = self._control.receive()
+            if received is None:
+                return
+            routing, frame, peer = received
+            self._traffic.control += 1
+            if isinstance(peer, MessageError):
+                self._send_control([self._control_desk.refuse(routing, None, peer)])
+                continue
+            now, wall = time.monotonic(), time.time()
+            self._send_control(self._control_desk.handle(routing, peer, frame, now, wall))
+
+    def _send_control(self, outgoing: Sequence[Outgoing]) -> None:
+        for routing, frame in outgoing:
+            self._control.send(routing, frame)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        self._send_control(self._control_desk.tick(now))
+        self._session_desk.cache.sweep(now, EXPIRED_PER_SWEEP)
+
+
+def _batches(answers: list[Answer]) -> Iterator[Sequence[Answer]]:
+    """Split what does not fit into one message."""
+    start = size = 0
+    for index, answer in enumerate(answers):
+        if answer.value is not None:
+            size += len(answer.value)
+            if size > ANSWER_BYTES:
+                yield answers[start : index + 1]
+                start, size = index + 1, 0
+    if start < len(answers):
+        yield answers[start:] if start else answers

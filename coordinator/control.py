@@ -1,0 +1,334 @@
+"""What happens to a message of the *control* endpoint. Pure: messages in, messages out.
+
+It decides for the registry, the orders, the entropy service and the session cache; it opens no
+socket and reads no clock. For the broker's thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator import bodies
+from coordinator.auth import Peer
+from coordinator.entropy import EntropyAccumulator, InsufficientEntropyError
+from coordinator.errors import MessageError
+from coordinator.log import get_logger
+from coordinator.lookups import SessionDesk
+from coordinator.orders import MAX_PENDING, OrderBook, Outcome
+from coordinator.protocol import (
+    ERROR_REFUSED,
+    Ack,
+    decode_control,
+    encode_error,
+    encode_order,
+    encode_reply,
+)
+from coordinator.registry import (
+    Member,
+    MemberState,
+    Registry,
+    Role,
+    read_registration,
+    read_state,
+)
+from coordinator.stats import SupervisorStats, WorkerStats
+from coordinator.status import Process, server_view, sessions_view, worker_view
+from coordinator.traffic import Traffic
+
+__all__ = ["ControlDesk", "Outgoing"]
+
+MAX_WORKERS: Final = 4096
+MAX_ORDER_SECONDS: Final = 3600.0
+
+Outgoing = tuple[bytes, bytes]
+"""A routing id, and the frame for it."""
+
+_log = get_logger("control")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request with what is known of it; `now` is the broker's clock, `wall` Unix time."""
+
+    routing: bytes
+    peer: Peer
+    request: int
+    body: dict[str, Any]
+    now: float
+    wall: float
+
+    def reply(self, body: Mapping[str, Any]) -> Outgoing:
+        return self.routing, encode_reply(self.request, body)
+
+
+class ControlDesk:
+    """Everything that the *control* endpoint does."""
+
+    def __init__(
+        self,
+        *,
+        process: Process,
+        registry: Registry,
+        orders: OrderBook,
+        entropy: EntropyAccumulator,
+        sessions: SessionDesk,
+        gather: Callable[[], None],
+        traffic: Traffic,
+        heartbeat: float,
+        order_timeout: float,
+    ) -> None:
+        """
+        :param gather: reads the immediate noise sources into `entropy` until a seed is possible.
+        :param heartbeat: seconds, told to whoever registers.
+        :param order_timeout: seconds, for orders whose request names none.
+        """
+        self.process = process
+        self.registry = registry
+        self.orders = orders
+        self.entropy = entropy
+        self.sessions = sessions
+        self._gather = gather
+        self._traffic = traffic
+        self._heartbeat_seconds = heartbeat
+        self._order_timeout = order_timeout
+        self._handlers: dict[str, Callable[[_Call], list[Outgoing]]] = {
+            "register": self._register,
+            "heartbeat": self._heartbeat,
+            "goodbye": self._goodbye,
+            "seed": self._seed,
+            "ping": self._ping,
+            "status": self._status,
+            "scale": self._scale,
+            "drain": self._drain,
+            "reload": self._reload,
+            "rotate": self._rotate,
+            "purge": self._purge,
+        }
+
+    def handle(
+        self, routing: bytes, peer: Peer, frame: bytes, now: float, wall: float
+    ) -> list[Outgoing]:
+        """Carry out one message.
+
+        :param routing: routing id of its sender.
+        :param now: seconds of the broker's clock.
+        :param wall: Unix time in seconds.
+        :returns: what is to be sent: replies, errors, orders.
+        """
+        request: int | None = None
+        try:
+            message = decode_control(frame)
+            if isinstance(message, Ack):
+                peer.require("ack")
+                return self._acknowledge(routing, message)
+            request = message.request
+            peer.require(message.type)
+            call = _Call(routing, peer, message.request, message.body, now, wall)
+            return self._handlers[message.type](call)
+        except MessageError as error:
+            return [self.refuse(routing, request, error)]
+
+    def refuse(self, routing: bytes, request: int | None, error: MessageError) -> Outgoing:
+        """Count an error, and the reply that says so."""
+        self._traffic.errors[error.code] += 1
+        return routing, encode_error(request, error.code, error.detail)
+
+    def tick(self, now: float) -> list[Outgoing]:
+        """What follows from time alone: leases that ended, orders that expired."""
+        outgoing: list[Outgoing] = []
+        lost, dropped = self.registry.sweep(now)
+        for member in lost:
+            _log.warning("member lost", **_identity(member), silent_seconds=now - member.seen_at)
+            outgoing += self._answers(self.orders.gone(member.id))
+        for member in dropped:
+            _log.info("lost member dropped", **_identity(member))
+        return outgoing + self._answers(self.orders.expire(now))
+
+    def status(self, now: float, wall: float) -> dict[str, Any]:
+        """The status object of ``/status.json``."""
+        process = self.process
+        return {
+            "version": process.version,
+            "deployment": process.deployment,
+            "time": round(wall, 3),
+            "server": server_view(self.registry, now),
+            "coordinator": {
+                "pid": process.pid,
+                "started": round(process.started, 3),
+                "uptime_seconds": round(wall - process.started, 3),
+                "boot": process.boot,
+                "sessions": sessions_view(self.sessions),
+                "entropy": self.entropy.snapshot(),
+                "ticket_keys": {"keys": []},
+                "orders_pending": len(self.orders),
+                **self._traffic.view(),
+            },
+            "workers": [worker_view(member, now) for member in self.registry.workers()],
+        }
+
+    # ---- members ----
+
+    def _register(self, call: _Call) -> list[Outgoing]:
+        registration = read_registration(call.body, call.peer.key, call.routing)
+        if registration.role is Role.SUPERVISOR:
+            call.peer.require("register-supervisor")
+        returned = self.registry.get(registration.id) is not None
+        member = self.registry.register(registration, call.now)
+        _log.info(
+            "member registered",
+            **_identity(member),
+            key=call.peer.name or "local",
+            returned=returned,
+        )
+        body = {
+            "boot": self.process.boot,
+            "heartbeat": self._heartbeat_seconds,
+            "lease": self.registry.lease,
+        }
+        return [call.reply(body)]
+
+    def _heartbeat(self, call: _Call) -> list[Outgoing]:
+        state = read_state(call.body)
+        member = self.registry.member(bodies.text(call.body, "id"), call.peer.key)
+        # Read before anything changes: a refused heartbeat renews nothing.
+        stats = bodies.optional_map(call.body, "stats")
+        if member.registration.role is Role.WORKER:
+            member.worker = WorkerStats.read(stats)
+        else:
+            member.supervisor = SupervisorStats.read(stats)
+        was = member.state
+        self.registry.renew(member, call.routing, state, call.now)
+        if was is not state:
+            _log.info("member state", **_identity(member), was=str(was))
+        return [call.reply({"boot": self.process.boot})]
+
+    def _goodbye(self, call: _Call) -> list[Outgoing]:
+        outgoing: list[Outgoing] = [call.reply({})]
+        member = self.registry.goodbye(bodies.text(call.body, "id"), call.peer.key)
+        if member is not None:
+            _log.info("member left", **_identity(member))
+            outgoing += self._answers(self.orders.gone(member.id))
+        return outgoing
+
+    def _seed(self, call: _Call) -> list[Outgoing]:
+        requester = bodies.text(call.body, "id")
+        purpose = bodies.text(call.body, "purpose")
+        if self.registry.get(requester) is not None:
+            # The ledger must not say that one peer got what another did.
+            self.registry.member(requester, call.peer.key)
+        self._gather()
+        try:
+            seed = self.entropy.seed(requester, purpose, call.wall)
+        except InsufficientEntropyError as error:
+            _log.warning("seed refused", requester=requester, reason=str(error))
+            raise MessageError(ERROR_REFUSED, str(error)) from error
+        return [call.reply({"seed": seed})]
+
+    def _ping(self, call: _Call) -> list[Outgoing]:
+        return [call.reply({"boot": self.process.boot})]
+
+    def _acknowledge(self, routing: bytes, ack: Ack) -> list[Outgoing]:
+        for member in self.registry:
+            if member.routing == routing:
+                outcome = self.orders.acknowledge(ack.order, member.id, ack.body)
+                if outcome is not None:
+                    return self._answers([outcome])
+        # Late, or of a peer that is no member: nobody waits for it.
+        return []
+
+    # ---- administrators ----
+
+    def _status(self, call: _Call) -> list[Outgoing]:
+        body = {"status": self.status(call.now, call.wall)}
+        return [call.reply(body)]
+
+    def _scale(self, call: _Call) -> list[Outgoing]:
+        workers = bodies.count(call.body, "workers", MAX_WORKERS)
+        supervisors = self._live_supervisors()
+        if "supervisor" in call.body:
+            wanted = bodies.text(call.body, "supervisor")
+            supervisors = [member for member in supervisors if member.id == wanted]
+            if not supervisors:
+                raise MessageError(ERROR_REFUSED, f"no supervisor {wanted!r} is registered")
+        elif len(supervisors) > 1:
+            names = ", ".join(sorted(member.id for member in supervisors))
+            raise MessageError(ERROR_REFUSED, f"name one of the supervisors: {names}")
+        return self._order(call, supervisors, {"do": "scale", "workers": workers})
+
+    def _drain(self, call: _Call) -> list[Outgoing]:
+        id_ = bodies.text(call.body, "worker")
+        worker = self.registry.get(id_)
+        if worker is None or worker.registration.role is not Role.WORKER:
+            raise MessageError(ERROR_REFUSED, f"there is no worker {id_!r}")
+        supervisors = [
+            member for member in self._live_supervisors() if member.id == worker.registration.group
+        ]
+        if not supervisors:
+            raise MessageError(ERROR_REFUSED, f"the supervisor of {id_!r} is not registered")
+        return self._order(call, supervisors, {"do": "drain", "worker": id_})
+
+    def _reload(self, call: _Call) -> list[Outgoing]:
+        return self._order(call, self._live_supervisors(), {"do": "reload"})
+
+    def _rotate(self, call: _Call) -> list[Outgoing]:
+        if call.body.get("drbg") is not True:
+            raise MessageError(
+                ERROR_REFUSED, "sessions are kept in the cache: there are no ticket keys to rotate"
+            )
+        workers = [m for m in self.registry.workers() if m.state is not MemberState.LOST]
+        if not workers:
+            raise MessageError(ERROR_REFUSED, "no worker is registered")
+        return self._order(call, workers, {"do": "reseed"})
+
+    def _purge(self, call: _Call) -> list[Outgoing]:
+        if set(call.body) - {"all", "timeout"}:
+            raise MessageError(ERROR_REFUSED, "only all sessions can be purged")
+        purged = self.sessions.cache.purge()
+        _log.info("sessions purged", sessions=purged, key=call.peer.name or "local")
+        return [call.reply({"ok": True, "sessions": purged})]
+
+    def _live_supervisors(self) -> list[Member]:
+        supervisors = self.registry.supervisors(live=True)
+        if not supervisors:
+            raise MessageError(ERROR_REFUSED, "no supervisor is registered")
+        return supervisors
+
+    def _order(
+        self,
+        call: _Call,
+        members: Iterable[Member],
+        order: Mapping[str, Any],
+    ) -> list[Outgoing]:
+        timeout = bodies.seconds(call.body, "timeout", self._order_timeout, MAX_ORDER_SECONDS)
+        if len(self.orders) >= MAX_PENDING:
+            raise MessageError(ERROR_REFUSED, f"{MAX_PENDING} orders are under way already")
+        targets = list(members)
+        ids = [member.id for member in targets]
+        number = self.orders.issue(call.routing, call.request, ids, timeout, call.now)
+        _log.info("order", **order, to=",".join(ids))
+        frame = encode_order(number, order)
+        return [(member.routing, frame) for member in targets]
+
+    def _answers(self, outcomes: Iterable[Outcome]) -> list[Outgoing]:
+        outgoing: list[Outgoing] = []
+        for outcome in outcomes:
+            if outcome.error is None:
+                frame = encode_reply(outcome.request, outcome.body)
+                outgoing.append((outcome.asker, frame))
+            else:
+                error = MessageError(outcome.error, outcome.detail)
+                outgoing.append(self.refuse(outcome.asker, outcome.request, error))
+        return outgoing
+
+
+def _identity(member: Member) -> dict[str, Any]:
+    about = member.registration
+    return {
+        "role": str(about.role),
+        "id": about.id,
+        "pid": about.pid,
+        "host": about.host,
+        "state": str(member.state),
+    }

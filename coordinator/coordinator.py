@@ -1,0 +1,170 @@
+"""The coordinator as one thing: its parts, made, started and stopped together.
+
+For the main thread. Threads that it starts: the broker, the entropy thread, the authenticator (with
+``tcp://`` endpoints), the admin server.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+
+import zmq
+
+from coordinator.admin.server import AdminServer
+from coordinator.auth import AllowList, Authenticator
+from coordinator.broker import Broker
+from coordinator.control import ControlDesk
+from coordinator.endpoints import Endpoint
+from coordinator.entropy import EntropyAccumulator, SourceState
+from coordinator.log import get_logger
+from coordinator.lookups import SessionDesk
+from coordinator.noise import NoiseGatherer, available_sources, fill
+from coordinator.orders import OrderBook
+from coordinator.parking import ParkingTable
+from coordinator.registry import Registry
+from coordinator.sessions import SessionCache
+from coordinator.settings import CoordinatorSettings
+from coordinator.status import Process
+from coordinator.traffic import Traffic
+
+__all__ = ["Coordinator"]
+
+_log = get_logger("coordinator")
+
+
+class Coordinator:
+    """A running coordinator. It is made started, or not at all."""
+
+    def __init__(self, settings: CoordinatorSettings, on_end: Callable[[], None]) -> None:
+        """Bind everything and start.
+
+        :param on_end: called from another thread if the broker ends by itself.
+        :raises StartError: a setting cannot be followed; nothing is left behind.
+        """
+        self._closers: list[Callable[[], None]] = []
+        try:
+            self._start(settings, on_end)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def admin_url(self) -> str:
+        """``http://HOST:PORT`` of the admin server."""
+        return self._admin.url
+
+    @property
+    def sessions_address(self) -> str:
+        """Where the *sessions* endpoint is bound."""
+        return self._sessions.address
+
+    @property
+    def control_address(self) -> str:
+        """Where the *control* endpoint is bound."""
+        return self._control.address
+
+    def alive(self) -> bool:
+        """Whether the broker runs."""
+        return self._broker.alive()
+
+    def stop(self) -> None:
+        """Stop everything, the latest first. Bounded: about 3 s at worst."""
+        while self._closers:
+            self._closers.pop()()
+
+    def _start(self, settings: CoordinatorSettings, on_end: Callable[[], None]) -> None:
+        process = Process(
+            pid=os.getpid(),
+            started=time.time(),
+            boot=secrets.token_hex(8),
+            version=settings.version,
+            deployment=settings.deployment,
+        )
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._closers.append(lambda: context.destroy(linger=0))
+        allowed = AllowList(settings.allowed)
+        if settings.curve is not None:
+            authenticator = Authenticator(context, allowed)
+            authenticator.start()
+            self._closers.append(authenticator.stop)
+        self._sessions = Endpoint(
+            context, "coordinator.sessions", settings.sessions_endpoint, settings.curve, allowed
+        )
+        self._closers.append(self._sessions.close)
+        self._control = Endpoint(
+            context, "coordinator.control", settings.control_endpoint, settings.curve, allowed
+        )
+        self._closers.append(self._control.close)
+
+        sources = available_sources(settings.entropy_sources)
+        for source in sources:
+            self._closers.append(source.close)
+        entropy = EntropyAccumulator(source.spec for source in sources)
+
+        def deliver(name: str, samples: bytes) -> None:
+            before = entropy.state(name)
+            after = entropy.add(name, samples, time.time())
+            if after is not before and SourceState.QUARANTINED in (before, after):
+                _log.warning("entropy source", source=name, state=str(after), was=str(before))
+
+        def failed(name: str, reason: str) -> None:
+            if entropy.state(name) is not SourceState.QUARANTINED:
+                _log.warning("entropy source", source=name, state="quarantined", reason=reason)
+            entropy.fail(name, reason, time.time())
+
+        def gather() -> None:
+            fill(sources, lambda: entropy.available() >= entropy.required_bits, deliver, failed)
+
+        gather()
+        if entropy.available() < entropy.required_bits:
+            _log.warning("entropy insufficient", sources=",".join(settings.entropy_sources))
+
+        cache = SessionCache(
+            ttl=settings.sessions_ttl,
+            max_bytes=settings.sessions_max_bytes,
+            max_entries=settings.sessions_max_entries,
+        )
+        desk = SessionDesk(cache, ParkingTable(park=settings.park))
+        traffic = Traffic(
+            sessions_address=self._sessions.address, control_address=self._control.address
+        )
+        control_desk = ControlDesk(
+            process=process,
+            registry=Registry(lease=settings.lease_timeout),
+            orders=OrderBook(),
+            entropy=entropy,
+            sessions=desk,
+            gather=gather,
+            traffic=traffic,
+            heartbeat=settings.heartbeat,
+            order_timeout=settings.order_timeout,
+        )
+        self._broker = Broker(self._sessions, self._control, desk, control_desk, traffic, on_end)
+        self._admin = AdminServer(settings.admin_host, settings.admin_port, self._broker.status)
+        self._closers.append(self._admin.close)
+        self._broker.start()
+        self._closers.append(self._broker.stop)
+
+        gatherer = NoiseGatherer(
+            sources,
+            lambda name, samples: _forget(self._broker.call(lambda: deliver(name, samples))),
+            lambda name, reason: _forget(self._broker.call(lambda: failed(name, reason))),
+        )
+        gatherer.start()
+        self._closers.append(gatherer.stop)
+        self._admin.start()
+        self._closers.append(self._admin.stop)
+        _log.info(
+            "coordinator ready",
+            sessions=self._sessions.address,
+            control=self._control.address,
+            admin=self._admin.url,
+            boot=process.boot,
+        )
+
+
+def _forget(_: object) -> None:
+    """A result that nobody waits for."""
