@@ -148,8 +148,7 @@ class EchoLoop:
                 self.wanted.append(effect)
                 self._asked = effect
             elif isinstance(effect, _engine.SessionsIssued):
-                for session_id, value in effect.entries:
-                    self.sessions[effect.scope, session_id] = value
+                self.sessions.update({(effect.scope, id_): value for id_, value in effect.entries})
             elif isinstance(effect, _engine.Established):
                 self.established.append(effect)
         backlog = progress.backlog
