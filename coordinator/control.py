@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator import bodies
-from coordinator.auth import Peer
 from coordinator.entropy import EntropyAccumulator, InsufficientEntropyError
 from coordinator.errors import MessageError
 from coordinator.log import get_logger
 from coordinator.lookups import SessionDesk
 from coordinator.orders import MAX_PENDING, OrderBook, Outcome
+from coordinator.permissions import Peer
 from coordinator.protocol import (
     ERROR_REFUSED,
     Ack,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import zmq
 
 from coordinator.admin.server import AdminServer
-from coordinator.auth import AllowList, Authenticator
+from coordinator.auth import Authenticator
 from coordinator.broker import Broker
 from coordinator.control import ControlDesk
 from coordinator.endpoints import Endpoint
@@ -24,6 +24,7 @@ from coordinator.lookups import SessionDesk
 from coordinator.noise import NoiseGatherer, available_sources, fill
 from coordinator.orders import OrderBook
 from coordinator.parking import ParkingTable
+from coordinator.permissions import AllowList
 from coordinator.registry import Registry
 from coordinator.sessions import SessionCache
 from coordinator.settings import CoordinatorSettings
@@ -85,9 +86,10 @@ class Coordinator:
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._closers.append(lambda: context.destroy(linger=0))
+        traffic = Traffic()
         allowed = AllowList(settings.allowed)
         if settings.curve is not None:
-            authenticator = Authenticator(context, allowed)
+            authenticator = Authenticator(context, allowed, traffic)
             authenticator.start()
             self._closers.append(authenticator.stop)
         self._sessions = Endpoint(
@@ -128,9 +130,8 @@ class Coordinator:
             max_entries=settings.sessions_max_entries,
         )
         desk = SessionDesk(cache, ParkingTable(park=settings.park))
-        traffic = Traffic(
-            sessions_address=self._sessions.address, control_address=self._control.address
-        )
+        traffic.sessions_address = self._sessions.address
+        traffic.control_address = self._control.address
         control_desk = ControlDesk(
             process=process,
             registry=Registry(lease=settings.lease_timeout),

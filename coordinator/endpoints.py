@@ -17,8 +17,9 @@ from typing import Final
 
 import zmq
 
-from coordinator.auth import LOCAL, AllowList, Peer, check_endpoint, secure
+from coordinator.auth import check_endpoint, secure
 from coordinator.errors import MessageError, StartError
+from coordinator.permissions import LOCAL, AllowList, Peer
 from coordinator.protocol import ERROR_FORBIDDEN, ERROR_SHAPE, MAX_MESSAGE_BYTES
 from coordinator.settings import ServerCurve
 

@@ -1,5 +1,5 @@
-"""Counts of what comes over the wire. Written by the broker's thread, and read there for the
-status.
+"""Counts of what comes over the wire. Read by the broker's thread, for the status; each count has
+one writer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Traffic:
     :ivar sessions: messages to the *sessions* endpoint.
     :ivar control: messages to the *control* endpoint.
     :ivar errors: error replies, by code.
+    :ivar connections_refused: by the authenticator, whose thread writes it; all others are the
+        broker's.
     :ivar defects: exceptions that the broker contained; each is a bug and was logged.
     """
 
@@ -30,6 +32,7 @@ class Traffic:
     puts: int = 0
     lookups: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    connections_refused: int = 0
     defects: int = 0
 
     def view(self) -> dict[str, Any]:
@@ -42,6 +45,7 @@ class Traffic:
                 "puts": self.puts,
                 "lookups": self.lookups,
                 "errors": dict(self.errors),
+                "connections_refused": self.connections_refused,
                 "defects": self.defects,
             },
         }

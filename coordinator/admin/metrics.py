@@ -68,6 +68,8 @@ def _messages(messages: Mapping[str, Any]) -> Iterator[_Family]:
     counts = {endpoint: messages[endpoint] for endpoint in ("sessions", "control")}
     yield _by("counter", "coordinator_messages", "Messages received.", "endpoint", counts)
     yield _by("counter", "coordinator_errors", "Error replies sent.", "code", messages["errors"])
+    refused = messages["connections_refused"]
+    yield _counter("coordinator_connections_refused", "Connections without a known key.", refused)
     yield _counter("coordinator_defects", "Exceptions contained.", messages["defects"])
 
 
@@ -92,7 +94,6 @@ def _sessions(sessions: Mapping[str, Any]) -> Iterator[_Family]:
 def _entropy(entropy: Mapping[str, Any]) -> Iterator[_Family]:
     yield _counter("entropy_seeds", "Seeds given.", entropy["seeds"])
     yield _counter("entropy_refusals", "Seeds refused.", entropy["refusals"])
-    yield _gauge("entropy_available_bits", "Min-entropy that counts.", entropy["available_bits"])
     sources = entropy["sources"]
     healthy = {source["name"]: float(source["state"] == "healthy") for source in sources}
     yield _by("gauge", "entropy_source_healthy", "1 if it counts.", "source", healthy)
