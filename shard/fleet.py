@@ -198,6 +198,10 @@ class Fleet:
             self._exit = Finish(code, reason)
         return self._abandon_orders() + self._settle(now)
 
+    def generations(self) -> set[int]:
+        """Those that a process may yet be started of."""
+        return {self.generation} | ({self._roll.before} if self._roll else set())
+
     def deadline(self) -> float | None:
         """When :meth:`tick` has something to do at the latest."""
         times = [member.deadline for member in self._members.values()]
@@ -205,10 +209,6 @@ class Fleet:
             times += [post.retry_at for post in self._waiting_posts()]
         earliest = min(times, default=float("inf"))
         return None if earliest == float("inf") else earliest
-
-    def names(self) -> list[str]:
-        """Every process that exists."""
-        return list(self._members)
 
     # Everything below decides; _settle is the only one that is called from above.
 

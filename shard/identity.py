@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from coordinator.errors import SettingsError, SettingsProblem
 
-__all__ = ["Identity", "load_identity", "readable_by_others", "scope", "warnings"]
+__all__ = ["Identity", "expiry_warnings", "load_identity", "readable_by_others", "scope"]
 
 MIN_RSA_BITS: Final = 2048
 EXPIRY_NOTICE: Final = timedelta(days=30)
@@ -85,7 +85,7 @@ def load_identity(cert: Path, key: Path, label: str) -> Identity:
     )
 
 
-def warnings(identity: Identity, now: datetime | None = None) -> list[str]:
+def expiry_warnings(identity: Identity, now: datetime | None = None) -> list[str]:
     """What an operator should know of a certificate that works, or would but for the date."""
     now = now or datetime.now(UTC)
     found = []

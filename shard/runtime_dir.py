@@ -21,8 +21,6 @@ __all__ = ["RunningServer", "RuntimeDir", "default_path", "find_server", "write_
 
 ORPHANS_END: Final = 5.0
 """Seconds to wait for the children of a supervisor that was killed; they end within one."""
-MAX_SOCKET_PATH: Final = 107
-"""Bytes of a path in ``sockaddr_un`` on Linux, less the zero byte (unix(7))."""
 _LOCK: Final = "lock"
 _STATE: Final = "server.json"
 
@@ -84,19 +82,6 @@ class RuntimeDir:
         that a successor meets neither their sockets nor their endpoints.
         """
         return self._lock
-
-    def endpoint(self, name: str) -> str:
-        """An ``ipc://`` endpoint in the directory.
-
-        :raises StartError: its path is longer than a socket's address can be.
-        """
-        file = self.path / f"{name}.sock"
-        if len(os.fsencode(file)) > MAX_SOCKET_PATH:
-            raise StartError(
-                f"{file} is longer than the {MAX_SOCKET_PATH} bytes of a socket's path: "
-                "choose a shorter --runtime-dir"
-            )
-        return f"ipc://{file}"
 
     def publish(self, server: RunningServer) -> None:
         """Tell commands about this server."""

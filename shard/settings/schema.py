@@ -48,6 +48,15 @@ class Settings(BaseModel):
     admin: AdminSection = Field(default_factory=AdminSection)
     log: LogSection = Field(default_factory=LogSection)
 
+    def restart_values(self) -> dict[str, object]:
+        """The settings that a running server keeps until it is started anew, by path."""
+        found = {}
+        for path, key, _ in keys():
+            section, _, name = path.partition(".")
+            if key.restart:
+                found[path] = getattr(getattr(self, section), name)
+        return found
+
 
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "server": ServerSection,

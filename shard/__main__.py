@@ -1,0 +1,5 @@
+"""``python -m shard`` is ``shardtls``."""
+
+from shard.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""``shardtls status``: the status object, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from shard.cli.connecting import Target, connected, target_options
+
+__all__ = ["render", "status"]
+
+WITHIN: Final = 5.0
+"""Seconds."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole object, as /status.json has it.")
+@target_options
+def status(as_json: bool, target: Target) -> None:
+    """Show the workers, the sessions and the entropy of a running server."""
+    with connected(target) as client:
+        shown = client.request("status", {}, WITHIN)["status"]
+    click.echo(json.dumps(shown, indent=2) if as_json else render(shown))
+
+
+def render(shown: Mapping[str, Any]) -> str:
+    """A status object as a few lines of text."""
+    coordinator = shown["coordinator"]
+    name = shown.get("deployment")
+    title = f"shardtls {shown['version']}" + (f" ({name})" if name else "")
+    uptime = _span(coordinator.get("uptime_seconds", 0))
+    lines = [
+        f"{title}, coordinator pid {coordinator['pid']}, up {uptime}",
+        "",
+        *_table(
+            ("WORKER", "PID", "STATE", "CONNECTIONS", "FULL", "RESUMED", "FAILED", "DRBG SEED"),
+            [_worker_row(worker) for worker in shown["workers"]],
+        ),
+        "",
+        _sessions(coordinator["sessions"]),
+        _entropy(coordinator["entropy"]),
+    ]
+    return "\n".join(lines)
+
+
+def _worker_row(worker: Mapping[str, Any]) -> tuple[str, ...]:
+    handshakes = worker["handshakes"]
+    counts = (worker["connections"], *(handshakes.get(k, 0) for k in ("full", "resumed", "failed")))
+    seeded = str(worker.get("drbg", {}).get("seeded_from") or "-")
+    return (worker["id"], str(worker["pid"]), worker["state"], *map(str, counts), seeded)
+
+
+def _sessions(sessions: Mapping[str, Any]) -> str:
+    misses = sessions["misses"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in misses.items() if count)
+    text = (
+        f"sessions  {sessions['entries']} in {_size(sessions['bytes'])}, {sessions['hits']} hits, "
+        f"{sum(misses.values())} misses"
+    )
+    return f"{text} ({reasons})" if reasons else text
+
+
+def _entropy(entropy: Mapping[str, Any]) -> str:
+    sources = ", ".join(
+        f"{source['name']} {source['state']}" for source in entropy.get("sources", ())
+    )
+    available, required = entropy.get("available_bits"), entropy.get("required_bits")
+    return (
+        f"entropy   {available} of {required} bits, {entropy.get('seeds', 0)} seeds given"
+        f"{f' ({sources})' if sources else ''}"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B"
+
+
+def _span(seconds: float) -> str:
+    for unit, scale in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= scale:
+            return f"{seconds / scale:.1f} {unit}"
+    return f"{seconds:.0f} s"
