@@ -84,8 +84,10 @@ class Child:
         """Frames that have arrived, without waiting, and whether more may come."""
         frames: list[dict[str, Any]] = []
         alive = True
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
         # Asked anew each time: a descendant that inherited the other end can keep it open.
-        while alive and select.select([self], [], [], 0)[0]:
+        while alive and poll.poll(0):
             more, alive = self._lifeline.poll()
             frames += more
         return frames, alive

@@ -96,6 +96,7 @@ class Supervisor:
         self._listeners = Listeners()
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._link: ControlLink | None = None
         self._admin: str | None = None
         self._exit: Finish | None = None
@@ -112,7 +113,6 @@ class Supervisor:
         :raises StartError: an address cannot be bound, or nothing can be started.
         """
         self._listeners.open(self._plan.bind, self._plan.settings.server.backlog)
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         wakeup, self._wake = socket.socketpair()
         wakeup.setblocking(False)
         self._wake.setblocking(False)
@@ -120,8 +120,8 @@ class Supervisor:
         previous = {number: signal.signal(number, _noted) for number in SIGNALS}
         previous_wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         try:
-            if self._plan.workers:
-                self._link = self._new_link(context)
+            if not self._plan.has_coordinator:
+                self._link = self._new_link()
             self._publish()
             self._carry_out(self._fleet.start(time.monotonic()))
             while self._exit is None:
@@ -130,21 +130,21 @@ class Supervisor:
             signal.set_wakeup_fd(previous_wakeup)
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            self._close(context, wakeup)
+            self._close(wakeup)
         if self._exit.reason is not None:
             _log.error("stopped", reason=self._exit.reason)
             raise StartError(self._exit.reason)
         _log.info("stopped")
         return self._exit.code
 
-    def _close(self, context: zmq.Context[zmq.Socket[bytes]], wakeup: socket.socket) -> None:
+    def _close(self, wakeup: socket.socket) -> None:
         # Whatever brought us here, closing the lifelines ends every child that is left.
         for child in self._children.values():
             child.ended(0)
         if self._link is not None:
             # Our own coordinator is gone by now; another one should not wait for our lease's end.
             self._link.close(goodbye=not self._plan.has_coordinator)
-        context.term()
+        self._context.term()
         self._selector.close()
         self._listeners.close()
         wakeup.close()
@@ -158,7 +158,9 @@ class Supervisor:
         now = time.monotonic()
         for key, _ in ready:
             if isinstance(key.data, Child):
-                self._hear(key.data, now)
+                # One that was reaped a moment ago, in this very turn, has been heard to its end.
+                if self._children.get(key.data.name) is key.data:
+                    self._hear(key.data, now)
             elif key.fileobj is wakeup:
                 self._take_signals(wakeup, now)
         self._carry_out(self._fleet.tick(now))
@@ -231,7 +233,11 @@ class Supervisor:
     def _coordinator_ready(self, admin: str) -> None:
         self._admin = admin or None
         self._publish()
-        if self._link is not None:
+        if not self._plan.workers:
+            return  # there is nothing here that it could order
+        if self._link is None:
+            self._link = self._new_link()
+        else:
             self._selector.unregister(self._link)
             self._link.reconnect()
             self._selector.register(self._link, selectors.EVENT_READ)
@@ -356,7 +362,7 @@ class Supervisor:
 
     # -- Bookkeeping ----------------------------------------------------------------------------
 
-    def _new_link(self, context: zmq.Context[zmq.Socket[bytes]]) -> ControlLink:
+    def _new_link(self) -> ControlLink:
         identity = Identity(
             worker=self.group,
             pid=os.getpid(),
@@ -367,7 +373,7 @@ class Supervisor:
             role="supervisor",
         )
         endpoint = self._plan.endpoints.to_connect().control
-        link = ControlLink(context, identity, endpoint, self._plan.supervisor_curve)
+        link = ControlLink(self._context, identity, endpoint, self._plan.supervisor_curve)
         self._selector.register(link, selectors.EVENT_READ)
         return link
 

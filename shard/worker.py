@@ -64,6 +64,7 @@ class Worker:
         self._signals = signals
         self._events = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._deadline: float | None = None
+        self._readers_ended = 0
         self._draining = False
         factory = apps.load(settings.app)
         context = _tls_context(settings)
@@ -173,7 +174,7 @@ class Worker:
         poll.register(self._lifeline.fileno(), select.POLLIN)
         poll.register(self._events, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
-        while any(reader.thread.is_alive() for reader in self._readers):
+        while self._readers_ended < len(self._readers):
             if self._deadline is None:
                 timeout = None
             else:
@@ -192,7 +193,9 @@ class Worker:
                     self._stop(ORPHAN_WITHIN)
 
     def _reader_ended(self) -> None:
-        os.eventfd_read(self._events)
+        # Counted, not asked of the threads: one that has just said so is alive for a moment yet,
+        # and nothing would wake this thread again.
+        self._readers_ended += os.eventfd_read(self._events)
         if any(reader.crashed for reader in self._readers):
             # Half a worker is worse than none: its connections are ended, another replaces it.
             self._stop(STOP_WITHIN)
@@ -230,6 +233,9 @@ class Worker:
             writer.stop()
         self._link.stop()
         self._link.thread.join(0.2)
+        if self._readers_ended == len(self._readers):
+            for reader in self._readers:
+                reader.thread.join(0.2)
         ended = not any(reader.thread.is_alive() for reader in self._readers)
         if ended and not self._link.thread.is_alive():
             # Gives the goodbye its moment to leave.

@@ -37,7 +37,7 @@ def render(shown: Mapping[str, Any]) -> str:
         "",
         *_table(
             ("WORKER", "PID", "STATE", "CONNECTIONS", "FULL", "RESUMED", "FAILED", "DRBG SEED"),
-            [_worker_row(worker) for worker in shown["workers"]],
+            [_worker_row(worker) for worker in sorted(shown["workers"], key=_slot)],
         ),
         "",
         _sessions(coordinator["sessions"]),
@@ -51,6 +51,10 @@ def _worker_row(worker: Mapping[str, Any]) -> tuple[str, ...]:
     counts = (worker["connections"], *(handshakes.get(k, 0) for k in ("full", "resumed", "failed")))
     seeded = str(worker.get("drbg", {}).get("seeded_from") or "-")
     return (worker["id"], str(worker["pid"]), worker["state"], *map(str, counts), seeded)
+
+
+def _slot(worker: Mapping[str, Any]) -> tuple[str, int, str]:
+    return str(worker.get("group")), int(worker.get("slot") or 0), str(worker["id"])
 
 
 def _sessions(sessions: Mapping[str, Any]) -> str:
