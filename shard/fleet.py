@@ -210,8 +210,6 @@ class Fleet:
         earliest = min(times, default=float("inf"))
         return None if earliest == float("inf") else earliest
 
-    # Everything below decides; _settle is the only one that is called from above.
-
     def _settle(self, now: float) -> list[Action]:
         out: list[Action] = []
         if self._phase is _Phase.RUNNING:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -193,15 +194,12 @@ def prepare(
     warnings: list[str] = []
     if role != "coordinator":
         for number, pair in enumerate(settings.certificate):
-            try:
+            with _collecting(problems):
                 identity = load_identity(pair.cert, pair.key, f"certificate.{number}")
-            except SettingsError as error:
-                problems += error.problems
-                continue
-            identities.append(identity)
-            warnings += expiry_warnings(identity)
+                identities.append(identity)
+                warnings += expiry_warnings(identity)
             if readable_by_others(pair.key):
-                warnings.append(f"{pair.key}: other users can read this key; chmod 600 it")
+                warnings.append(_open_to_others(pair.key))
         if not settings.certificate and not settings.tls.self_signed:
             remedy = "name one with --cert and --key, or use --self-signed for development"
             problems.append(SettingsProblem("certificate", f"there is none: {remedy}"))
@@ -216,7 +214,8 @@ def prepare(
     if settings.coordinator.key_dir is not None:
         plan = _with_keys(plan, settings.coordinator.key_dir, problems)
     if problems:
-        raise SettingsError(problems)
+        # Two roles may miss the same file.
+        raise SettingsError(list(dict.fromkeys(problems)))
     return plan
 
 
@@ -260,35 +259,50 @@ def _endpoints(
 
 def _with_keys(plan: Plan, folder: Path, problems: list[SettingsProblem]) -> Plan:
     label = "coordinator.key_dir"
-    server = worker = supervisor = None
-    allowed: tuple[AllowedKey, ...] = ()
     if not plan.endpoints.control.startswith("tcp://"):
         return plan  # CURVE is for tcp:// alone
-    try:
-        if plan.has_coordinator:
+    server = worker = supervisor = None
+    allowed: tuple[AllowedKey, ...] = ()
+    secrets = []
+    if plan.has_coordinator:
+        secrets.append("coordinator")
+        with _collecting(problems):
             server = load_server(folder, label)
-    except SettingsError as error:
-        problems += error.problems
-    try:
-        if plan.has_coordinator:
-            named = plan.settings.coordinator.allow_list
-            where = label if named is None else "coordinator.allow_list"
+        named = plan.settings.coordinator.allow_list
+        where = label if named is None else "coordinator.allow_list"
+        with _collecting(problems):
             allowed = load_allow_list(named or folder / ALLOW_LIST, where)
-    except SettingsError as error:
-        problems += error.problems
-    try:
-        if plan.role != "coordinator":
+    if plan.role != "coordinator":
+        secrets += ["worker", "supervisor"]
+        with _collecting(problems):
             worker = load_client(folder, "worker", label)
+        with _collecting(problems):
             supervisor = load_client(folder, "supervisor", label)
-    except SettingsError as error:
-        problems += error.problems
+    files = [folder / f"{name}.key" for name in secrets]
     return replace(
         plan,
         server_curve=server,
         worker_curve=worker,
         supervisor_curve=supervisor,
         allowed=allowed,
+        warnings=(
+            *plan.warnings,
+            *(_open_to_others(file) for file in files if readable_by_others(file)),
+        ),
     )
+
+
+@contextmanager
+def _collecting(problems: list[SettingsProblem]) -> Iterator[None]:
+    """Go on after an error, so that all are found."""
+    try:
+        yield
+    except SettingsError as error:
+        problems += error.problems
+
+
+def _open_to_others(key: Path) -> str:
+    return f"{key}: other users can read this key; chmod 600 it"
 
 
 def _reachable(endpoint: str) -> str:

@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Final
 
 import zmq
@@ -31,6 +30,7 @@ from shard.membership import Identity, Ordered
 from shard.plan import Plan, changes_that_need_a_restart
 from shard.runtime_dir import RunningServer, RuntimeDir
 from shard.settings import Address
+from shard.signal_inbox import SignalInbox
 
 __all__ = ["Announcement", "Supervisor"]
 
@@ -113,31 +113,24 @@ class Supervisor:
         :raises StartError: an address cannot be bound, or nothing can be started.
         """
         self._listeners.open(self._plan.bind, self._plan.settings.server.backlog)
-        wakeup, self._wake = socket.socketpair()
-        wakeup.setblocking(False)
-        self._wake.setblocking(False)
-        self._selector.register(wakeup, selectors.EVENT_READ)
-        previous = {number: signal.signal(number, _noted) for number in SIGNALS}
-        previous_wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         try:
-            if not self._plan.has_coordinator:
-                self._link = self._new_link()
-            self._publish()
-            self._carry_out(self._fleet.start(time.monotonic()))
-            while self._exit is None:
-                self._turn(wakeup)
+            with SignalInbox(SIGNALS) as inbox:
+                self._selector.register(inbox, selectors.EVENT_READ)
+                if not self._plan.has_coordinator:
+                    self._link = self._new_link()
+                self._publish()
+                self._carry_out(self._fleet.start(time.monotonic()))
+                while self._exit is None:
+                    self._turn(inbox)
         finally:
-            signal.set_wakeup_fd(previous_wakeup)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            self._close(wakeup)
+            self._close()
         if self._exit.reason is not None:
             _log.error("stopped", reason=self._exit.reason)
             raise StartError(self._exit.reason)
         _log.info("stopped")
         return self._exit.code
 
-    def _close(self, wakeup: socket.socket) -> None:
+    def _close(self) -> None:
         # Whatever brought us here, closing the lifelines ends every child that is left.
         for child in self._children.values():
             child.ended(0)
@@ -147,10 +140,8 @@ class Supervisor:
         self._context.term()
         self._selector.close()
         self._listeners.close()
-        wakeup.close()
-        self._wake.close()
 
-    def _turn(self, wakeup: socket.socket) -> None:
+    def _turn(self, inbox: SignalInbox) -> None:
         now = time.monotonic()
         link = self._link
         timeout = wait_until([self._fleet.deadline(), link.due if link else None], now)
@@ -161,21 +152,14 @@ class Supervisor:
                 # One that was reaped a moment ago, in this very turn, has been heard to its end.
                 if self._children.get(key.data.name) is key.data:
                     self._hear(key.data, now)
-            elif key.fileobj is wakeup:
-                self._take_signals(wakeup, now)
+            elif key.fileobj is inbox:
+                for number in inbox.take():
+                    self._signal(number, now)
         self._carry_out(self._fleet.tick(now))
         if self._link is not None and self._exit is None:
             self._converse(self._link, now)
 
     # -- What happens ---------------------------------------------------------------------------
-
-    def _take_signals(self, wakeup: socket.socket, now: float) -> None:
-        try:
-            numbers = wakeup.recv(4096)
-        except BlockingIOError:
-            return
-        for number in dict.fromkeys(numbers):
-            self._signal(signal.Signals(number), now)
 
     def _signal(self, number: signal.Signals, now: float) -> None:
         fleet = self._fleet
@@ -281,7 +265,7 @@ class Supervisor:
             self._conclude(Done(ticket, ok=True, detail="nothing changed"))
             return
         for warning in plan.warnings:
-            _log.warning("certificate", problem=warning)
+            _log.warning("certificate or key", problem=warning)
         before = self._plan
         actions = self._fleet.roll(ticket, plan.settings.server.drain_timeout, now)
         self._plans.setdefault(self._fleet.generation, plan)
@@ -397,7 +381,3 @@ class Supervisor:
     def _forget(self, child: Child) -> None:
         self._unregister(child)
         del self._children[child.name]
-
-
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """A Python handler has to exist for a signal to reach the wakeup descriptor."""

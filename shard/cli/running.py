@@ -4,6 +4,7 @@ stop.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from shard.settings import load
 from shard.supervisor import Announcement, Supervisor
 
 __all__ = ["coordinator", "run", "up", "worker"]
+
+_log = logging.get_logger("supervisor")
 
 _config_option = click.option(
     "--config",
@@ -93,6 +96,8 @@ def run(
     except OSError as error:
         raise StartError(f"cannot write to the log file {plan.log_file}: {error}") from None
     runtime = RuntimeDir.acquire(runtime_dir)
+    for warning in plan.warnings:
+        _log.warning("certificate or key", problem=warning)
     try:
         supervisor = Supervisor(
             _complete(plan, runtime),
@@ -129,5 +134,7 @@ def _announce(about: Announcement) -> None:
     if about.admin:
         lines.append(f"  status   {about.admin}")
     lines.append(f"  stop     Ctrl-C, or: kill -TERM {os.getpid()}")
-    click.echo("\n".join(lines))
-    sys.stdout.flush()
+    # Whoever started us may have stopped reading; that is no reason to stop serving.
+    with contextlib.suppress(OSError):
+        click.echo("\n".join(lines))
+        sys.stdout.flush()

@@ -71,12 +71,12 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
 }
 
 NOT_BUILT: Final[dict[str, tuple[object, str]]] = {
-    "tls.client_auth": ("off", "client certificates"),
-    "tls.client_ca": (None, "client certificates"),
-    "tls.crl": (None, "client certificates"),
-    "tls.early_data": (False, "early data (0-RTT)"),
-    "sessions.store": ("memory", "a session store other than the coordinator's memory"),
-    "ticket_keys": (None, "stateless tickets"),
+    "tls.client_auth": ("off", "client certificates are"),
+    "tls.client_ca": (None, "client certificates are"),
+    "tls.crl": (None, "client certificates are"),
+    "tls.early_data": (False, "early data (0-RTT) is"),
+    "sessions.store": ("memory", "any store but the coordinator's memory is"),
+    "ticket_keys": (None, "stateless tickets are"),
 }
 """What the documentation of later versions names: the one value that says what holds here anyway,
 and what is missing for any other."""

@@ -177,7 +177,7 @@ def _refuse_what_is_not_built(document: _Document) -> None:
             continue
         if harmless is None or value != harmless:
             document.problems.append(
-                SettingsProblem(path, f"{what}: not available in this version; remove the setting")
+                SettingsProblem(path, f"{what} not available in this version: remove the setting")
             )
 
 
@@ -250,15 +250,14 @@ def _unknown(location: str) -> str:
     parts = [part for part in location.split(".") if not part.isdecimal()]
     if len(parts) == 1:
         return _suggestion(parts[0], SECTIONS)
-    section = [path.partition(".")[2] for path in _KEYS if path.startswith(f"{parts[0]}.")]
-    close = _suggestion(parts[-1], section)
-    # The right name in the wrong table is as likely as a misspelt one.
+    # The right name in the wrong table is as likely as a misspelt one in the right table.
     elsewhere = [path for path in _KEYS if path.endswith(f".{parts[-1]}")]
-    return close or (f": did you mean {elsewhere[0]!r}?" if elsewhere else "")
+    section = [path for path in _KEYS if path.startswith(f"{parts[0]}.")]
+    return _suggestion(".".join(parts), elsewhere or section)
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f": did you mean {close[0]!r}?" if close else ""
 
 
