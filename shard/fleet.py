@@ -75,7 +75,7 @@ class Fleet:
     _slots: dict[int, Post] = field(default_factory=dict)
     _coordinator: Post = field(default_factory=lambda: Post(None))
     _serials: dict[int, int] = field(default_factory=dict)
-    _boot_failures: dict[bool, int] = field(default_factory=dict)
+    _boot_failures: dict[str, list[str]] = field(default_factory=dict)
     _generations: int = 0
     _roll: _Roll | None = None
     _scale: _Scale | None = None
@@ -105,7 +105,7 @@ class Fleet:
             return []
         member.state, member.ready_at, member.deadline = State.READY, now, float("inf")
         self._post(member).filled_before = True
-        self._boot_failures.pop(member.slot is None, None)
+        self._boot_failures.pop(_kind(member), None)
         return self._settle(now)
 
     def failed(self, name: str, reason: str) -> None:
@@ -212,21 +212,19 @@ class Fleet:
 
     def _settle(self, now: float) -> list[Action]:
         out: list[Action] = []
-        if self._phase is _Phase.RUNNING:
-            out += self._fill(now)
+        # One step can be the reason for the next: a slot that was rolled makes way for another.
+        while self._phase is _Phase.RUNNING and (step := list(self._fill(now))):
+            out += step
         if self._phase is not _Phase.RUNNING:  # filling may have found that it is hopeless
             out += self._leave(now)
         out += self._enforce(now)
         return out
 
     def _fill(self, now: float) -> Iterator[Action]:
-        for kind, count in self._boot_failures.items():
-            if count >= BOOT_FAILURES:
-                post = self._coordinator if kind else self._worst()
-                what = "the coordinator" if kind else "no worker"
-                verb = "does not start" if kind else "starts"
+        for what, reasons in self._boot_failures.items():
+            if len(reasons) >= BOOT_FAILURES:
                 self._phase = _Phase.STOPPING
-                self._exit = Finish(EXIT_START_FAILED, f"{what} {verb}: {post.last_reason}")
+                self._exit = Finish(EXIT_START_FAILED, f"{what} does not start: {reasons[-1]}")
                 yield from self._abandon_orders()
                 return
         if self.has_coordinator:
@@ -327,10 +325,10 @@ class Fleet:
 
     def _count(self, post: Post, member: Member, reason: str, now: float) -> None:
         post.died(member, reason, now)
-        kind = member.slot is None
-        ever = post.filled_before if kind else any(p.filled_before for p in self._slots.values())
+        of_this_kind = [post] if member.slot is None else self._slots.values()
+        ever = any(one.filled_before for one in of_this_kind)
         if member.state is State.STARTING and not ever:
-            self._boot_failures[kind] = self._boot_failures.get(kind, 0) + 1
+            self._boot_failures.setdefault(_kind(member), []).append(reason)
 
     def _conclude_orders(self) -> Iterator[Action]:
         yield from self._conclude_scale()
@@ -350,7 +348,7 @@ class Fleet:
             detail = f"a new worker does not start: {broken[0].last_reason}"
             yield Done(self._scale.ticket, ok=False, detail=detail)
         elif all(post.ready() for post in posts):
-            yield Done(self._scale.ticket, ok=True, detail=f"{self.wanted} workers")
+            yield Done(self._scale.ticket, ok=True, detail=_workers(self.wanted))
         else:
             return
         self._scale = None
@@ -366,7 +364,7 @@ class Fleet:
             detail = f"a new worker does not start ({broken[0].last_reason}); the old ones stay"
             yield Done(self._roll.ticket, ok=False, detail=detail)
         elif all(post.ready() and post.serves(self.generation) for post in posts):
-            yield Done(self._roll.ticket, ok=True, detail=f"{self.wanted} workers replaced")
+            yield Done(self._roll.ticket, ok=True, detail=f"{_workers(self.wanted)} replaced")
         else:
             return
         self._roll = None
@@ -385,9 +383,6 @@ class Fleet:
         # A slot that was scaled away has no post any more; its last workers still leave.
         return self._slots.get(member.slot) or Post(member.slot)
 
-    def _worst(self) -> Post:
-        return max(self._slots.values(), key=lambda post: bool(post.last_reason))
-
     def _all_ready(self) -> bool:
         return all(post.ready() for post in self._slots.values())
 
@@ -397,3 +392,11 @@ class Fleet:
         for post in self._slots.values():
             if post.current is None or (post.successor is None and self._outdated(post)):
                 yield post
+
+
+def _kind(member: Member) -> str:
+    return "the coordinator" if member.slot is None else "a worker"
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"

@@ -212,6 +212,9 @@ def _across(document: _Document, settings: Settings) -> list[SettingsProblem]:
                 f"{endpoint!r} needs CURVE: make keys with `shardtls keys init DIR` and name the "
                 "directory in coordinator.key_dir",
             )
+    endpoints = (coordinator.sessions, coordinator.control)
+    if len({endpoint.partition(":")[0] for endpoint in endpoints if endpoint}) > 1:
+        complain("coordinator.control", "both endpoints must be ipc:// or both tcp://")
     if coordinator.sessions is not None and coordinator.sessions == coordinator.control:
         complain("coordinator.control", "is the same endpoint as coordinator.sessions")
     return found
