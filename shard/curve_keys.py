@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ __all__ = ["ALLOW_LIST", "init", "load_allow_list", "load_client", "load_server"
 
 ALLOW_LIST: Final = "allow.toml"
 _SERVER: Final = "coordinator"
-_Z85_CHARACTERS: Final = frozenset(
+_Z85_DIGITS: Final = (
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 )
 _KEY_CHARACTERS: Final = 40
@@ -165,14 +166,19 @@ def _read(path: Path, label: str) -> _File:
 
 def _key(file: _File, name: str, label: str) -> str:
     value = file.values.get(name)
-    if (
-        not isinstance(value, str)
-        or len(value) != _KEY_CHARACTERS
-        or not _Z85_CHARACTERS.issuperset(value)
-    ):
+    if not isinstance(value, str) or not _is_key(value):
         message = f"{file.path}: {name!r} is not a key of {_KEY_CHARACTERS} Z85 characters"
         raise SettingsError([SettingsProblem(label, message)])
     return value
+
+
+def _is_key(text: str) -> bool:
+    """RFC 32/Z85: five digits to the base of 85 for each four bytes."""
+    if len(text) != _KEY_CHARACTERS or not set(_Z85_DIGITS).issuperset(text):
+        return False
+    groups = [text[start : start + 5] for start in range(0, _KEY_CHARACTERS, 5)]
+    digits = [[_Z85_DIGITS.index(char) for char in group] for group in groups]
+    return all(reduce(lambda sum_, digit: sum_ * 85 + digit, group) < 2**32 for group in digits)
 
 
 def _quoted(key: str) -> str:

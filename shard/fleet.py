@@ -237,7 +237,7 @@ class Fleet:
         for slot in sorted(slot for slot in self._slots if slot >= self.wanted):
             yield from self._dismiss(self._slots.pop(slot), now)
         yield from self._conclude_orders()
-        if not self._served and self._all_ready():
+        if not self._served and all(post.ready() for post in self._slots.values()):
             self._served = True
             yield Serving()
 
@@ -382,9 +382,6 @@ class Fleet:
             return self._coordinator
         # A slot that was scaled away has no post any more; its last workers still leave.
         return self._slots.get(member.slot) or Post(member.slot)
-
-    def _all_ready(self) -> bool:
-        return all(post.ready() for post in self._slots.values())
 
     def _waiting_posts(self) -> Iterator[Post]:
         if self.has_coordinator and self._coordinator.current is None:
