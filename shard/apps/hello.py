@@ -83,6 +83,7 @@ class Hello:
     """One connection. httptools calls the ``on_`` methods."""
 
     __slots__ = (
+        "_between",
         "_body",
         "_closing",
         "_draining",
@@ -112,6 +113,7 @@ class Hello:
         self._paused = False
         self._closing = False
         self._draining = False
+        self._between = False
         self._eof = False
 
     # -- Callbacks of the transport -------------------------------------------------------------
@@ -159,9 +161,11 @@ class Hello:
         self._send()
 
     def drain(self) -> None:
-        """Answer what was asked, and close."""
+        """Answer what was asked, and close. A client that has not asked yet has just come, and
+        its first request is under way: it is answered too.
+        """
         self._draining = True
-        if not self._requests and self._streamed is None and not self._head:
+        if self._between and not self._requests and self._streamed is None:
             self._closing = True
             self._transport.close()
 
@@ -175,6 +179,7 @@ class Hello:
     # -- Callbacks of the parser ----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        self._between = False
         self._target = b""
         self._body = 0
 
@@ -193,6 +198,7 @@ class Hello:
 
     def on_message_complete(self) -> None:
         self._head = 0
+        self._between = True
         parser = self._parser
         if len(self._requests) >= MAX_PIPELINED:
             raise _Refused(400, f"at most {MAX_PIPELINED} requests may wait for an answer")
