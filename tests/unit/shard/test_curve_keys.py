@@ -55,10 +55,10 @@ def test_the_halves_fit_and_the_allow_list_knows_every_role(folder: Path) -> Non
 
 def test_nothing_is_replaced(folder: Path) -> None:
     before = {file: file.read_bytes() for file in folder.iterdir()}
-    (folder / "worker.key").unlink()
+    (folder / "coordinator.key").unlink()
     with pytest.raises(FileExistsError):
         init(folder)
-    assert not (folder / "worker.key").exists()
+    assert not (folder / "coordinator.key").exists()
     assert all(file.read_bytes() == before[file] for file in folder.iterdir())
 
 
