@@ -16,7 +16,7 @@ from coordinator.protocol import ERROR_SHAPE
 
 __all__ = ["DrbgStats", "SupervisorStats", "WorkerStats"]
 
-MAX_REASONS: Final = 16
+MAX_REASONS: Final = 32
 MAX_WORD_CHARS: Final = 64
 _MAX_COUNT: Final = 2**63 - 1
 
@@ -53,7 +53,13 @@ class DrbgStats:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """Counters of one worker since its start; `connections` is how many are open now."""
+    """Counters of one worker since its start; `connections` is how many are open now.
+
+    :ivar lookup_misses: by reason, the coordinator's and the worker's own.
+    :ivar breaker: ``closed`` or ``open``.
+    :ivar ended: connections, by the reason why they ended.
+    :ivar accept_pauses: how often it stopped accepting for want of descriptors or by its limit.
+    """
 
     connections: int = 0
     full: int = 0
@@ -64,6 +70,9 @@ class WorkerStats:
     breaker: str | None = None
     received_bytes: int | None = None
     sent_bytes: int | None = None
+    ended: Mapping[str, int] = field(default_factory=dict)
+    handler_errors: int = 0
+    accept_pauses: int = 0
     drbg: DrbgStats = field(default_factory=DrbgStats)
 
     @classmethod
@@ -85,6 +94,9 @@ class WorkerStats:
             breaker=_word(body, "breaker"),
             received_bytes=_count(transferred, "received") if transferred else None,
             sent_bytes=_count(transferred, "sent") if transferred else None,
+            ended=_reasons(optional_map(body, "ended")),
+            handler_errors=_count(body, "handler_errors"),
+            accept_pauses=_count(body, "accept_pauses"),
             drbg=DrbgStats.read(optional_map(body, "drbg")),
         )
 

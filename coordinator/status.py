@@ -71,6 +71,9 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
         "handshakes": {"full": stats.full, "resumed": stats.resumed, "failed": stats.failed},
         "lookups": {"hits": stats.lookup_hits, "misses": dict(stats.lookup_misses)},
         "breaker": stats.breaker,
+        "ended": dict(stats.ended),
+        "handler_errors": stats.handler_errors,
+        "accept_pauses": stats.accept_pauses,
         "drbg": asdict(stats.drbg),
     }
     if stats.received_bytes is not None:

@@ -129,6 +129,9 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
     breaker = gauge("breaker_open", "1 while it does not ask the coordinator.")
     received = counter("received_bytes", "Plaintext received.")
     sent = counter("sent_bytes", "Plaintext sent.")
+    ended = counter("connections_ended", "Connections that ended.", "reason")
+    errors = counter("handler_errors", "Exceptions of the application.")
+    pauses = counter("accept_pauses", "Times that it stopped accepting.")
     requests = counter("drbg_requests", "Requests to its DRBG.")
     reseeds = counter("drbg_reseeds", "Reseeds of its DRBG.")
     age = gauge("drbg_last_reseed_age_seconds", "Since its DRBG was seeded.")
@@ -146,10 +149,14 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
         if "bytes" in worker:
             received.add_metric([id_], worker["bytes"]["received"])
             sent.add_metric([id_], worker["bytes"]["sent"])
+        for reason, value in worker["ended"].items():
+            ended.add_metric([id_, reason], value)
+        errors.add_metric([id_], worker["handler_errors"])
+        pauses.add_metric([id_], worker["accept_pauses"])
         drbg = worker["drbg"]
         requests.add_metric([id_], drbg["requests"])
         reseeds.add_metric([id_], drbg["reseeds"])
         if drbg["last_reseed_age"] is not None:
             age.add_metric([id_], drbg["last_reseed_age"])
     yield from (state, connections, handshakes, hits, misses, breaker)
-    yield from (received, sent, requests, reseeds, age)
+    yield from (received, sent, ended, errors, pauses, requests, reseeds, age)

@@ -77,9 +77,7 @@ def messages(count: int) -> None:
     """Whole messages as the broker handles them: decode, carry out, encode the answers."""
     frames = []
     for number in range(count):
-        puts = [
-            Put(SCOPE, os.urandom(32), os.urandom(VALUE_BYTES), "a.example") for _ in range(16)
-        ]
+        puts = [Put(SCOPE, os.urandom(32), os.urandom(VALUE_BYTES), "a.example") for _ in range(16)]
         lookups = [
             Lookup(number * 2 + index, LookupOp.TAKE, SCOPE, (puts[index].id,))
             for index in range(2)
