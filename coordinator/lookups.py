@@ -5,8 +5,6 @@ Answers are collected, so that one reply carries all that a reader is owed.
 
 from __future__ import annotations
 
-import sys
-
 from coordinator.parking import Parked, ParkingTable
 from coordinator.protocol import Answer, Lookup, LookupOp, SessionsRequest
 from coordinator.sessions import MissReason, SessionCache
@@ -31,7 +29,7 @@ class SessionDesk:
         """
         cache = self.cache
         parking = self.parking
-        worker = sys.intern(request.worker)
+        worker = request.worker
         for put in request.puts:
             stored = cache.put(put.scope, put.id, put.value, put.server_name, worker, now)
             if stored and len(parking):

@@ -181,8 +181,8 @@ class NoiseGatherer:
 def fill(
     sources: Sequence[NoiseSource],
     enough: Callable[[], bool],
-    deliver: Callable[[str, bytes], None],
-    failed: Callable[[str, str], None],
+    deliver: Callable[[str, bytes], object],
+    failed: Callable[[str, str], object],
 ) -> None:
     """Read the immediate sources until there is enough, in a bounded number of rounds.
 

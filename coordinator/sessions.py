@@ -142,8 +142,6 @@ class SessionCache:
             self._remove(key)
         size = ENTRY_OVERHEAD + len(value)
         if server_name is not None:
-            # One string for all sessions of a server; charged to each, as it may be the only one.
-            server_name = sys.intern(server_name)
             size += sys.getsizeof(server_name)
         if size > self.max_bytes:
             self.refused += 1

@@ -86,6 +86,9 @@ class Progress:
     lingering: bool
     """The connection is ending (a fatal alert was sent, or :meth:`Connection.shutdown` called) and
     only waits for the client to close: set a deadline of a few seconds."""
+    held: bool
+    """Bytes of the handshake wait to go out with the answer to `data`: if the application has
+    not written by the end of its turn, call :meth:`Connection.flush`."""
 
 @final
 class VirtualHost:
@@ -139,8 +142,9 @@ class Listener:
 
     def __new__(cls, fd: int) -> Listener: ...
     def fileno(self) -> int: ...
-    def accept(self, context: TlsContext, limit: int) -> list[Connection]:
-        """Up to `limit` new connections; an empty list if none is waiting.
+    def accept(self, context: TlsContext, limit: int) -> list[tuple[Connection, Progress]]:
+        """Up to `limit` new connections, each with its first step taken (as by
+        :meth:`Connection.advance`); an empty list if none is waiting.
 
         :raises OSError: EMFILE, ENFILE, ENOBUFS or ENOMEM: no descriptor or memory for another.
         """

@@ -18,7 +18,9 @@ from coordinator.log import get_logger
 
 if TYPE_CHECKING:
     from shard._engine import Connection as EngineConnection
-    from shard._engine import Listener, TlsContext
+    from shard._engine import Listener, Progress, TlsContext
+
+    Accepted = tuple[EngineConnection, Progress]
 
 __all__ = ["EXHAUSTED_PAUSE", "Acceptor", "Capacity"]
 
@@ -124,7 +126,7 @@ class Acceptor:
         """Whether `fd` is one of the listening sockets."""
         return fd in self._listeners
 
-    def accept(self, fd: int, now: float) -> Sequence[EngineConnection]:
+    def accept(self, fd: int, now: float) -> Sequence[Accepted]:
         """A new connection, if one waits and there is room; :meth:`ended` gives its room back."""
         capacity = self._capacity
         if not self._listening or not capacity.take():
@@ -180,7 +182,7 @@ class Acceptor:
             for fd in self._listeners:
                 self._epoll.unregister(fd)
 
-    def stop(self) -> Sequence[EngineConnection]:
+    def stop(self) -> Sequence[Accepted]:
         """Accept no more.
 
         :returns: the last ones: the kernel may have woken this process alone for them, and then
@@ -189,14 +191,14 @@ class Acceptor:
         was_listening = self._listening
         self.pause()
         self._stopped = True
-        last: list[EngineConnection] = []
+        last: list[Accepted] = []
         if was_listening:
             for listener in self._listeners.values():
                 last += self._last_of(listener)
         return last
 
-    def _last_of(self, listener: Listener) -> list[EngineConnection]:
-        last: list[EngineConnection] = []
+    def _last_of(self, listener: Listener) -> list[Accepted]:
+        last: list[Accepted] = []
         while len(last) < _LAST_ACCEPTS and self._capacity.take():
             try:
                 accepted = listener.accept(self._context, 1)

@@ -83,17 +83,18 @@ class Serving:
         self._handshake_timeout = settings.handshake_timeout
         self._idle_timeout = settings.idle_timeout
 
-    def admit(self, accepted: Sequence[EngineConnection]) -> None:
-        """Take over connections that were just accepted."""
+    def admit(self, accepted: Sequence[tuple[EngineConnection, Progress]]) -> None:
+        """Take over connections that were just accepted, and what their first step brought."""
         now = self.now
         writers = self._writers
-        for engine in accepted:
+        for engine, progress in accepted:
             fd = engine.fileno()
-            self.connections[fd] = Connection(
+            connection = self.connections[fd] = Connection(
                 engine, self, writers[fd % len(writers)], now, now + self._handshake_timeout
             )
-            # A ClientHello that is here already makes the next poll return at once.
+            # What arrived since that step makes the next poll return at once.
             self._epoll.register(fd, _EDGE)
+            self.step(connection, progress)
 
     # -- Steps ----------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Serving:
                 except Exception as error:  # noqa: BLE001 - counted and logged by failed()
                     self.failed(connection, error)
                     return
-        backlog = progress.backlog
+        backlog = connection.engine.flush() if progress.held else progress.backlog
         if backlog:
             connection.backlogged(backlog)
         if progress.more:
@@ -200,7 +201,7 @@ class Serving:
             self.failed(connection, error)
             return
         if not keep:
-            connection.close()
+            self.start_close(connection)
 
     def failed(self, connection: Connection, error: Exception) -> None:
         """A callback raised: an operator's matter, and the end of this connection alone."""

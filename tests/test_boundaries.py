@@ -66,8 +66,10 @@ PURE = {
 }
 """Modules that must be pure: decisions live in them."""
 
+LOG = "coordinator.log"
+"""The one way out of a pure module: a line for the operator, on which nothing depends."""
+
 PUBLIC = {
-    "coordinator": ["__version__"],
     "coordinator.errors": [
         "CommandRefusedError",
         "CoordinatorUnavailableError",
@@ -175,7 +177,7 @@ def test_pure_modules_do_no_io_and_read_no_clock(name: str) -> None:
         seen.add(module)
         impure = {other.split(".")[0] for other in imports(module)} & IMPURE
         assert impure == set(), f"{module}, which {name} needs"
-        waiting |= {other for other in imports(module) if other in modules()} - seen
+        waiting |= {other for other in imports(module) if other in modules()} - seen - {LOG}
 
 
 def sources() -> list[Path]:

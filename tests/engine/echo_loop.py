@@ -121,9 +121,10 @@ class EchoLoop:
                     self._ready(self._connections[fd], events)
 
     def _accept(self) -> None:
-        for connection in self._listener.accept(self._context, 16):
+        for connection, progress in self._listener.accept(self._context, 16):
             self._connections[connection.fileno()] = connection
             self._epoll.register(connection.fileno(), _EDGES)
+            self._handle(connection, progress)
 
     def _ready(self, connection: _engine.Connection, events: int) -> None:
         if events & select.EPOLLOUT and connection.flush() == 0:

@@ -253,17 +253,18 @@ def test_a_late_resume_and_calls_after_close_do_nothing(engine_certificate: Cert
         listener = _engine.Listener(listening.detach())
     client = socket.create_connection(address)
     context = _engine.TlsContext([virtual_host(engine_certificate)])
-    (connection,) = eventually(
+    ((connection, progress),) = eventually(
         lambda: listener.accept(context, 4), within=5, what="the connection is accepted"
     )
+    assert progress.effects == ()
     assert connection.peername == client.getsockname()
     assert connection.sockname == address
     connection.close()
     assert connection.fileno() == -1
-    assert connection.resume(None).effects == []
+    assert connection.resume(None).effects == ()
     assert connection.advance(True).data == b""
     assert connection.write(b"x") == 0
-    assert connection.shutdown().effects == []
+    assert connection.shutdown().effects == ()
     connection.abort()
     connection.close()
     client.close()

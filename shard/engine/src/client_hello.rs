@@ -29,6 +29,8 @@ const NAME_HOST: u8 = 0;
 pub struct ClientHello {
     /// server_name (RFC 6066 §3), lower case; None if absent or not ASCII.
     pub server_name: Option<String>,
+    /// The client's first choice of cipher suite.
+    pub first_suite: Option<u16>,
     /// supported_versions names TLS 1.3 (RFC 8446 §4.2.1).
     pub offers_tls13: bool,
     /// legacy_session_id, if it has the length of ours.
@@ -37,7 +39,16 @@ pub struct ClientHello {
     pub identities: Vec<[u8; ID_LEN]>,
 }
 
+/// ChaCha20-Poly1305 suites (RFC 8446 §B.4, RFC 7905 §2).
+const CHACHA20: [u16; 3] = [0x1303, 0xcca8, 0xcca9];
+
 impl ClientHello {
+    /// The client has no hardware for AES, as it puts ChaCha20 first.
+    pub fn prefers_chacha20(&self) -> bool {
+        self.first_suite
+            .is_some_and(|suite| CHACHA20.contains(&suite))
+    }
+
     /// The ids to look up, if TLS 1.3 is (not) what will be negotiated.
     pub fn offered_ids(&self, tls13: bool) -> Vec<[u8; ID_LEN]> {
         if tls13 {
@@ -164,7 +175,7 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
     let mut hello = ClientHello::default();
     fields.take(2 + 32)?; // legacy_version, random
     hello.session_id = fields.vector8()?.0.try_into().ok();
-    fields.vector16()?; // cipher_suites
+    hello.first_suite = Some(fields.vector16()?.u16()?);
     fields.vector8()?; // legacy_compression_methods
     if fields.is_empty() {
         return Some(hello); // a TLS 1.2 hello may have no extensions (RFC 5246 §7.4.1.2)

@@ -63,6 +63,17 @@ pub struct Step {
     pub backlog: usize,
     pub more: bool,
     pub lingering: bool,
+    /// What the handshake still sends waits for an answer to `data`, to go out with it:
+    /// [`Connection::write`] or [`Connection::flush`] sends it.
+    pub held: bool,
+}
+
+impl Step {
+    /// Whether the caller has nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        let quiet = !self.more && !self.lingering && !self.held && self.backlog == 0;
+        quiet && self.data.is_empty() && self.effects.is_empty()
+    }
 }
 
 enum Stage {
@@ -174,12 +185,7 @@ impl Connection {
                 return;
             };
             let host = inner.context.host(hello.server_name.as_deref());
-            let config = match (hello.offers_tls13, &found) {
-                (false, _) => &host.tls12,
-                (true, None) => &host.tls13_full,
-                (true, Some(_)) => &host.tls13_resumed,
-            };
-            let config = Arc::clone(config);
+            let config = host.configuration(&hello, found.is_some());
             inner.exchange.found = found.map(|(id, value)| (id, Value::new(value)));
             inner.begin(config, &raw, step);
             if std::mem::take(&mut inner.unread) || inner.hangup {
@@ -269,7 +275,12 @@ impl Connection {
         }
         contained(&mut inner, |inner| {
             work(inner, &mut step);
-            inner.pump();
+            // The tickets of TLS 1.3 follow the client's Finished, which brings the first request
+            // along: one system call and one segment for both.
+            step.held = !step.data.is_empty() && inner.outgoing.backlog() == 0 && inner.owes();
+            if !step.held {
+                inner.pump();
+            }
         });
         inner.conclude(&mut step);
         step.backlog = inner.outgoing.backlog();
@@ -339,7 +350,9 @@ impl Inner {
                 Scan::Incomplete => {}
                 Scan::Unreadable => {
                     let raw = std::mem::take(scanner).into_raw();
-                    let config = Arc::clone(&self.context.host(None).tls13_full);
+                    // rustls will find the fault; a client that offers nothing stands for it.
+                    let host = self.context.host(None);
+                    let config = host.configuration(&ClientHello::default(), false);
                     self.begin(config, &raw, step);
                 }
                 Scan::Complete(hello) => {
@@ -362,11 +375,7 @@ impl Inner {
             false => Vec::new(),
         };
         if ids.is_empty() {
-            let config = match hello.offers_tls13 {
-                true => &host.tls13_full,
-                false => &host.tls12,
-            };
-            self.begin(Arc::clone(config), &raw, step);
+            self.begin(host.configuration(&hello, false), &raw, step);
             return;
         }
         step.effects.push(Effect::SessionWanted {
@@ -481,6 +490,11 @@ impl Inner {
         self.outgoing.push(rest);
     }
 
+    /// rustls has something to send.
+    fn owes(&self) -> bool {
+        matches!(&self.stage, Stage::Tls(tls) if tls.wants_write())
+    }
+
     /// Move what is queued towards the socket, and end the sending direction when that is due.
     fn pump(&mut self) {
         let Some(socket) = &self.socket else { return };
@@ -504,8 +518,9 @@ impl Inner {
             }
         }
         if self.sending == Sending::Notified && self.outgoing.is_sent() {
-            // After the client's own end there is nobody to tell, and a close follows at once.
-            if !self.peer_eof {
+            // If the client has ended too, a close follows at once, and that sends the FIN.
+            let both = self.closing && (self.peer_closed || self.peer_eof);
+            if !both {
                 socket::shut_sending(fd);
             }
             self.sending = Sending::Ended;

@@ -7,6 +7,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::SupportedProtocolVersion;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::client_hello::ClientHello;
 use crate::exchange::{SessionIds, TicketIds};
 use crate::provider::provider;
 
@@ -44,17 +45,22 @@ pub struct Context {
     pub tls12: bool,
 }
 
-/// One certificate's configurations. They differ in how sessions are kept, which depends on the
-/// version: TLS 1.3 has tickets, TLS 1.2 has session ids.
+/// One certificate, with its configurations.
 pub struct Host {
     names: Vec<String>,
     pub scope: [u8; SCOPE_LEN],
-    /// For a client that offers TLS 1.3 and no session that we know.
-    pub tls13_full: Arc<ServerConfig>,
-    /// For one whose session was found: it gets one ticket in return for the one it used.
-    pub tls13_resumed: Arc<ServerConfig>,
-    /// For a client that does not offer TLS 1.3.
-    pub tls12: Arc<ServerConfig>,
+    /// Our order of cipher suites decides.
+    ours: Configurations,
+    /// The client's does.
+    theirs: Configurations,
+}
+
+/// They differ in how sessions are kept, which depends on the version: TLS 1.3 has tickets, TLS 1.2
+/// has session ids.
+struct Configurations {
+    tls13_full: Arc<ServerConfig>,
+    tls13_resumed: Arc<ServerConfig>,
+    tls12: Arc<ServerConfig>,
 }
 
 impl Context {
@@ -124,7 +130,36 @@ impl Host {
             .collect();
         base.session_storage = Arc::new(NoServerSessionStorage {});
         base.send_tls13_tickets = 0;
+        let theirs = Configurations::new(base.clone(), policy);
+        base.ignore_client_order = true;
+        Ok(Self {
+            names: host.names.clone(),
+            scope: host.scope,
+            ours: Configurations::new(base, policy),
+            theirs,
+        })
+    }
 
+    /// How to answer a ClientHello.
+    ///
+    /// `found`: a session that it offers is at hand. Such a client gets one ticket in return for
+    /// the one it used.
+    pub fn configuration(&self, hello: &ClientHello, found: bool) -> Arc<ServerConfig> {
+        let configurations = if hello.prefers_chacha20() {
+            &self.theirs
+        } else {
+            &self.ours
+        };
+        Arc::clone(match (hello.offers_tls13, found) {
+            (false, _) => &configurations.tls12,
+            (true, false) => &configurations.tls13_full,
+            (true, true) => &configurations.tls13_resumed,
+        })
+    }
+}
+
+impl Configurations {
+    fn new(base: ServerConfig, policy: &Policy) -> Self {
         let mut tls13_full = base.clone();
         let mut tls12 = base;
         if policy.resumption {
@@ -136,12 +171,10 @@ impl Host {
         }
         let mut tls13_resumed = tls13_full.clone();
         tls13_resumed.send_tls13_tickets = policy.tickets_per_connection.min(1);
-        Ok(Self {
-            names: host.names.clone(),
-            scope: host.scope,
+        Self {
             tls13_full: Arc::new(tls13_full),
             tls13_resumed: Arc::new(tls13_resumed),
             tls12: Arc::new(tls12),
-        })
+        }
     }
 }

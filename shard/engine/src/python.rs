@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyList, PyTuple};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::closing::alert_name;
@@ -95,24 +96,39 @@ struct Closed {
 #[pyclass(frozen, get_all, module = "shard._engine")]
 struct Progress {
     data: Py<PyBytes>,
-    effects: Py<PyList>,
+    effects: Py<PyTuple>,
     backlog: usize,
     more: bool,
     lingering: bool,
+    held: bool,
 }
 
+/// What most steps of a handshake bring; made once.
+static NOTHING: PyOnceLock<Py<Progress>> = PyOnceLock::new();
+
 impl Progress {
-    fn of(py: Python<'_>, step: Step) -> PyResult<Self> {
-        let effects = PyList::empty(py);
-        for effect in step.effects {
-            effects.append(effect_object(py, effect)?)?;
+    fn of(py: Python<'_>, step: Step) -> PyResult<Py<Self>> {
+        if step.is_nothing() {
+            return NOTHING
+                .get_or_try_init(py, || Py::new(py, Self::made(py, Step::default())?))
+                .map(|nothing| nothing.clone_ref(py));
         }
+        Py::new(py, Self::made(py, step)?)
+    }
+
+    fn made(py: Python<'_>, step: Step) -> PyResult<Self> {
+        let effects = step
+            .effects
+            .into_iter()
+            .map(|effect| effect_object(py, effect))
+            .collect::<PyResult<Vec<_>>>()?;
         Ok(Self {
             data: PyBytes::new(py, &step.data).unbind(),
-            effects: effects.unbind(),
+            effects: PyTuple::new(py, effects)?.unbind(),
             backlog: step.backlog,
             more: step.more,
             lingering: step.lingering,
+            held: step.held,
         })
     }
 }
@@ -299,7 +315,7 @@ impl Listener {
         py: Python<'_>,
         context: &TlsContext,
         limit: usize,
-    ) -> PyResult<Vec<Connection>> {
+    ) -> PyResult<Vec<(Connection, Py<Progress>)>> {
         let accepted = py.detach(|| {
             self.with(|listener| {
                 let mut accepted = Vec::with_capacity(limit.min(64));
@@ -307,7 +323,9 @@ impl Listener {
                     match socket::accept(listener.as_fd()) {
                         Ok(Some((socket, peer))) => {
                             let context = Arc::clone(&context.0);
-                            accepted.push(connection::Connection::new(socket, peer, context));
+                            let made = connection::Connection::new(socket, peer, context);
+                            let step = made.advance(false);
+                            accepted.push((made, step));
                         }
                         Ok(None) => break,
                         // Those accepted before the trouble are served; it comes again.
@@ -319,7 +337,10 @@ impl Listener {
             })
         });
         let accepted = accepted.transpose()?.unwrap_or_default();
-        Ok(accepted.into_iter().map(Connection).collect())
+        accepted
+            .into_iter()
+            .map(|(made, step)| Ok((Connection(made), Progress::of(py, step)?)))
+            .collect()
     }
 
     fn close(&self) {
@@ -350,12 +371,12 @@ impl Connection {
         self.0.fd()
     }
 
-    fn advance(&self, py: Python<'_>, hangup: bool) -> PyResult<Progress> {
+    fn advance(&self, py: Python<'_>, hangup: bool) -> PyResult<Py<Progress>> {
         let step = py.detach(|| self.0.advance(hangup));
         Progress::of(py, step)
     }
 
-    fn resume(&self, py: Python<'_>, found: Option<(Vec<u8>, Vec<u8>)>) -> PyResult<Progress> {
+    fn resume(&self, py: Python<'_>, found: Option<(Vec<u8>, Vec<u8>)>) -> PyResult<Py<Progress>> {
         let step = py.detach(|| self.0.resume(found));
         Progress::of(py, step)
     }
@@ -382,7 +403,7 @@ impl Connection {
         py.detach(|| self.0.write_eof())
     }
 
-    fn shutdown(&self, py: Python<'_>) -> PyResult<Progress> {
+    fn shutdown(&self, py: Python<'_>) -> PyResult<Py<Progress>> {
         let step = py.detach(|| self.0.shutdown());
         Progress::of(py, step)
     }
