@@ -37,10 +37,10 @@ def parse_summary(text: str) -> dict[str, tuple[int, int]]:
     found = {}
     for line in text.splitlines():
         fields = line.split()
-        if len(fields) in (5, 6) and fields[0].replace(".", "").isdigit():
-            if fields[-1] != "total":
-                errors = int(fields[4]) if len(fields) == 6 else 0
-                found[fields[-1]] = (int(fields[3]), errors)
+        number = len(fields) in (5, 6) and fields[0].replace(".", "").isdigit()
+        if number and fields[-1] != "total":
+            errors = int(fields[4]) if len(fields) == 6 else 0
+            found[fields[-1]] = (int(fields[3]), errors)
     return found
 
 

@@ -285,7 +285,7 @@ def worker_process(
     lifeline, theirs = Lifeline.pair()
     process = subprocess.Popen(
         [sys.executable, "-m", "shard.worker"],
-        stdin=theirs,
+        stdin=theirs.fileno(),
         stderr=subprocess.PIPE,
         pass_fds=[fd],
         cwd=cwd,
