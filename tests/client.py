@@ -104,8 +104,9 @@ class TlsStream:
         return decoded
 
     def close(self) -> None:
-        """close_notify both ways, then close."""
-        close_orderly(self.tls)
+        """close_notify both ways, then close; once more does nothing."""
+        if self.tls.fileno() >= 0:
+            close_orderly(self.tls)
 
 
 def close_orderly(tls: ssl.SSLSocket) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.bench.load import GROUPS, Order, Outcome
+from tests.bench.load import GROUPS, SUITE, Order, Outcome
 
 __all__ = ["Generators"]
 
@@ -30,6 +30,7 @@ ssl_conf = tls
 system_default = default
 [default]
 Groups = {GROUPS}
+Ciphersuites = {SUITE}
 """
 
 

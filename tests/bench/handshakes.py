@@ -3,7 +3,7 @@
     python -m tests.bench.handshakes --rounds 7 --count 2000
 
 Both servers run all the time, each in a session of its own with two workers, ECDSA P-256, X25519,
-AES-256-GCM, stateful sessions shared by the workers and two tickets. Rounds alternate; a round is
+AES-128-GCM, stateful sessions shared by the workers and two tickets. Rounds alternate; a round is
 the same operation by the same clients. What is measured is the CPU time, user and system, of the
 server's whole process tree over the round (shardtls: supervisor, coordinator, workers).
 """
