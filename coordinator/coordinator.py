@@ -10,6 +10,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import zmq
 
@@ -70,6 +72,10 @@ class Coordinator:
     def alive(self) -> bool:
         """Whether the broker runs."""
         return self._broker.alive()
+
+    def status(self) -> Future[dict[str, Any]]:
+        """The status object; any thread. After :meth:`stop` it is an error."""
+        return self._broker.status()
 
     def stop(self) -> None:
         """Stop everything, the latest first. Bounded: about 3 s at worst."""

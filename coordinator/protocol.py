@@ -26,13 +26,23 @@ code from ``ERROR_*``; nothing of a refused message has any effect.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgpack
 
 from coordinator.errors import MessageError
+from coordinator.messages import (
+    Ack,
+    Answer,
+    Lookup,
+    LookupOp,
+    Order,
+    Put,
+    Refusal,
+    Reply,
+    Request,
+    SessionsRequest,
+)
 
 __all__ = [
     "CONTROL_TYPES",
@@ -117,104 +127,6 @@ CONTROL_TYPES: Final = frozenset(
         "ping",
     }
 )
-
-
-class LookupOp(IntEnum):
-    """What a lookup does with the session it finds."""
-
-    GET = 0
-    """Leave it: a TLS 1.2 session id may be used again (RFC 5246 §7.3)."""
-    TAKE = 1
-    """Remove it in the same step: a TLS 1.3 ticket is used once (RFC 8446 §8.1, appendix C.4)."""
-
-
-class Put(NamedTuple):
-    """A session to store. `value` holds its secrets, so the repr leaves it out."""
-
-    scope: bytes
-    id: bytes
-    value: bytes
-    server_name: str | None
-
-    def __repr__(self) -> str:
-        return f"Put(server_name={self.server_name!r}, value=<{len(self.value)} bytes>)"
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """A question for at most :data:`MAX_IDS` sessions of one scope; the first found is the answer.
-
-    :ivar token: the asker's own name for the question, never used again by it.
-    """
-
-    token: int
-    op: LookupOp
-    scope: bytes
-    ids: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionsRequest:
-    """A decoded message to the *sessions* endpoint."""
-
-    worker: str
-    puts: tuple[Put, ...]
-    lookups: tuple[Lookup, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to a :class:`Lookup`: a session, or the reason why there is none."""
-
-    token: int
-    id: bytes | None
-    value: bytes | None
-    reason: str | None
-
-    def __repr__(self) -> str:
-        return f"Answer(token={self.token}, found={self.value is not None}, reason={self.reason!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A decoded request to the *control* endpoint. `type` is one of :data:`CONTROL_TYPES`."""
-
-    type: str
-    request: int
-    body: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """A supervisor's or worker's answer to an order."""
-
-    order: int
-    body: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The coordinator's answer to a request."""
-
-    request: int
-    body: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The coordinator's refusal of a request (`request` is None if it could not be read)."""
-
-    request: int | None
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a supervisor or worker is told to do: ``body["do"]`` names it."""
-
-    order: int
-    body: dict[str, Any]
 
 
 def encode_sessions(worker: str, puts: Sequence[Put], lookups: Sequence[Lookup]) -> bytes:

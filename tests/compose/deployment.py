@@ -45,9 +45,7 @@ class Deployment:
             "SHARDTLS_LOG_LEVEL": "debug",
         }
         self.address = ("127.0.0.1", 0)
-        self.certificate = Certificate(
-            folder / "cert.pem", folder / "key.pem", folder / "ca.pem"
-        )
+        self.certificate = Certificate(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
 
     def compose(self, *arguments: str) -> str:
         """Run Compose on the project."""

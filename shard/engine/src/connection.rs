@@ -3,127 +3,23 @@
 //! PolarSSL's rule for `ssl_context` was that it is private to a connection; here one mutex orders
 //! whoever calls. Nothing blocks, nothing calls back: a step returns what it brought.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::server::{ServerConfig, ServerConnection};
-use rustls::Error;
-
-use crate::client_hello::{ClientHello, Scan, Scanner};
-use crate::closing::{sent_alert, Closed, Reason};
-use crate::context::{Context, SCOPE_LEN};
-use crate::established::Established;
-use crate::exchange::{Exchange, Value, ID_LEN};
-use crate::outgoing::Outgoing;
+use crate::closing::Reason;
+use crate::context::Context;
+use crate::exchange::Value;
 use crate::socket;
-
-/// Most bytes received in one step, so that one connection cannot keep its reader from others.
-pub const RECEIVE_BUDGET: usize = 64 * 1024;
-/// Most plaintext encrypted and sent in one flush, for the same reason.
-const FLUSH_BUDGET: usize = 1024 * 1024;
-
-thread_local! {
-    static SCRATCH: std::cell::RefCell<Vec<u8>> =
-        std::cell::RefCell::new(vec![0; RECEIVE_BUDGET]);
-}
-
-/// What has to happen outside a connection.
-#[derive(Debug)]
-pub enum Effect {
-    /// Look these up and call [`Connection::resume`]; until then the connection is parked.
-    SessionWanted {
-        single_use: bool,
-        scope: [u8; SCOPE_LEN],
-        ids: Vec<[u8; ID_LEN]>,
-        server_name: Option<String>,
-    },
-    /// Store these.
-    SessionsIssued {
-        scope: [u8; SCOPE_LEN],
-        server_name: Option<String>,
-        entries: Vec<(Vec<u8>, Value)>,
-    },
-    /// The handshake is complete.
-    Established(Established),
-    /// close_notify came.
-    PeerClosed,
-    /// It is over.
-    Closed(Closed),
-}
-
-/// What a step brought.
-#[derive(Debug, Default)]
-pub struct Step {
-    pub data: Vec<u8>,
-    pub effects: Vec<Effect>,
-    pub backlog: usize,
-    pub more: bool,
-    pub lingering: bool,
-    /// What the handshake still sends waits for an answer to `data`, to go out with it:
-    /// [`Connection::write`] or [`Connection::flush`] sends it.
-    pub held: bool,
-}
-
-impl Step {
-    /// Whether the caller has nothing to do.
-    pub fn is_nothing(&self) -> bool {
-        let quiet = !self.more && !self.lingering && !self.held && self.backlog == 0;
-        quiet && self.data.is_empty() && self.effects.is_empty()
-    }
-}
-
-enum Stage {
-    /// Waiting for the whole ClientHello.
-    Hello(Scanner),
-    /// A session lookup is under way.
-    Parked(Vec<u8>, ClientHello),
-    Tls(Box<ServerConnection>),
-    /// A fatal alert is sent: what comes is thrown away until the peer has closed, as a close with
-    /// unread bytes sends a reset, which may overtake the alert.
-    Lingering,
-    Over,
-}
-
-#[derive(PartialEq, Eq)]
-enum Sending {
-    Open,
-    /// close_notify follows what is queued.
-    Ending,
-    /// close_notify is encrypted; FIN follows when it is sent.
-    Notified,
-    /// FIN is sent.
-    Ended,
-}
-
-struct Inner {
-    socket: Option<OwnedFd>,
-    context: Arc<Context>,
-    stage: Stage,
-    exchange: Exchange,
-    scope: [u8; SCOPE_LEN],
-    server_name: Option<String>,
-    outgoing: Outgoing,
-    sending: Sending,
-    /// An orderly close is under way: what still comes is thrown away.
-    closing: bool,
-    established: bool,
-    /// close_notify came, and was told.
-    peer_closed: bool,
-    peer_eof: bool,
-    /// epoll reported a hangup: there is an end of file to find.
-    hangup: bool,
-    /// An edge was reported while parked.
-    unread: bool,
-    outcome: Option<Closed>,
-}
+use crate::state::{Sending, Stage, State};
+use crate::step::Step;
 
 /// See the module. Any thread may call any method.
 pub struct Connection {
-    inner: Mutex<Inner>,
+    inner: Mutex<State>,
     fd: AtomicI32,
     pub peer: SocketAddr,
 }
@@ -133,23 +29,7 @@ impl Connection {
         Self {
             fd: AtomicI32::new(socket.as_raw_fd()),
             peer,
-            inner: Mutex::new(Inner {
-                socket: Some(socket),
-                context,
-                stage: Stage::Hello(Scanner::default()),
-                exchange: Exchange::default(),
-                scope: [0; SCOPE_LEN],
-                server_name: None,
-                outgoing: Outgoing::default(),
-                sending: Sending::Open,
-                closing: false,
-                established: false,
-                peer_closed: false,
-                peer_eof: false,
-                hangup: false,
-                unread: false,
-                outcome: None,
-            }),
+            inner: Mutex::new(State::new(socket, context)),
         }
     }
 
@@ -205,7 +85,7 @@ impl Connection {
 
     /// Send what is queued. Returns the backlog.
     pub fn flush(&self) -> usize {
-        self.quietly(Inner::pump)
+        self.quietly(State::pump)
     }
 
     /// Bytes that the socket has not taken.
@@ -257,17 +137,17 @@ impl Connection {
         self.give_back(&mut inner);
     }
 
-    fn give_back(&self, inner: &mut Inner) {
+    fn give_back(&self, inner: &mut State) {
         self.fd.store(-1, Ordering::Relaxed);
         inner.socket = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic is contained by `contained`, which leaves a state that is over.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn step(&self, work: impl FnOnce(&mut Inner, &mut Step)) -> Step {
+    fn step(&self, work: impl FnOnce(&mut State, &mut Step)) -> Step {
         let mut inner = self.lock();
         let mut step = Step::default();
         if inner.socket.is_none() || matches!(inner.stage, Stage::Over) {
@@ -289,7 +169,7 @@ impl Connection {
         step
     }
 
-    fn quietly(&self, work: impl FnOnce(&mut Inner)) -> usize {
+    fn quietly(&self, work: impl FnOnce(&mut State)) -> usize {
         let mut inner = self.lock();
         if inner.socket.is_some() && !matches!(inner.stage, Stage::Over) {
             contained(&mut inner, work);
@@ -299,283 +179,10 @@ impl Connection {
 }
 
 /// A panic (a bug, here or in rustls) ends this connection alone.
-fn contained(inner: &mut Inner, work: impl FnOnce(&mut Inner)) {
+fn contained(inner: &mut State, work: impl FnOnce(&mut State)) {
     if catch_unwind(AssertUnwindSafe(|| work(inner))).is_err() {
         inner.outgoing.discard();
         inner.end(Reason::Internal, "a panic was contained");
-    }
-}
-
-impl Inner {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.as_ref().map(AsFd::as_fd)
-    }
-
-    fn end(&mut self, reason: Reason, detail: impl Into<String>) {
-        self.outcome
-            .get_or_insert_with(|| Closed::new(reason, detail));
-        self.stage = Stage::Over;
-    }
-
-    fn receive(&mut self, step: &mut Step) {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut received = 0;
-            while !self.peer_eof && !matches!(self.stage, Stage::Parked(..) | Stage::Over) {
-                if received >= RECEIVE_BUDGET {
-                    step.more = true;
-                    return;
-                }
-                let Some(fd) = self.fd() else { return };
-                match socket::receive(fd, scratch) {
-                    Ok(0) => self.peer_eof = true,
-                    Ok(length) => {
-                        received += length;
-                        self.process(&scratch[..length], step);
-                        if length < scratch.len() && !self.hangup {
-                            return;
-                        }
-                        self.unread = true; // matters only if it has just been parked
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    Err(error) => self.end(Reason::Reset, error.to_string()),
-                }
-            }
-        });
-    }
-
-    fn process(&mut self, bytes: &[u8], step: &mut Step) {
-        match &mut self.stage {
-            Stage::Hello(scanner) => match scanner.feed(bytes) {
-                Scan::Incomplete => {}
-                Scan::Unreadable => {
-                    let raw = std::mem::take(scanner).into_raw();
-                    // rustls will find the fault; a client that offers nothing stands for it.
-                    let host = self.context.host(None);
-                    let config = host.configuration(&ClientHello::default(), false);
-                    self.begin(config, &raw, step);
-                }
-                Scan::Complete(hello) => {
-                    let raw = std::mem::take(scanner).into_raw();
-                    self.hello(raw, hello, step);
-                }
-            },
-            Stage::Tls(_) => self.process_tls(bytes, step),
-            Stage::Parked(..) | Stage::Lingering | Stage::Over => {}
-        }
-    }
-
-    fn hello(&mut self, raw: Vec<u8>, hello: ClientHello, step: &mut Step) {
-        let context = Arc::clone(&self.context);
-        let host = context.host(hello.server_name.as_deref());
-        self.scope = host.scope;
-        self.server_name.clone_from(&hello.server_name);
-        let ids = match context.resumption {
-            true => hello.offered_ids(hello.offers_tls13),
-            false => Vec::new(),
-        };
-        if ids.is_empty() {
-            self.begin(host.configuration(&hello, false), &raw, step);
-            return;
-        }
-        step.effects.push(Effect::SessionWanted {
-            single_use: hello.offers_tls13,
-            scope: self.scope,
-            ids,
-            server_name: hello.server_name.clone(),
-        });
-        self.stage = Stage::Parked(raw, hello);
-    }
-
-    fn begin(&mut self, config: Arc<ServerConfig>, raw: &[u8], step: &mut Step) {
-        match ServerConnection::new(config) {
-            Ok(mut tls) => {
-                tls.set_buffer_limit(None); // `Outgoing` bounds what is encrypted ahead
-                self.stage = Stage::Tls(Box::new(tls));
-                self.process_tls(raw, step);
-            }
-            Err(error) => self.end(Reason::Internal, error.to_string()),
-        }
-    }
-
-    fn process_tls(&mut self, mut bytes: &[u8], step: &mut Step) {
-        let Stage::Tls(tls) = &mut self.stage else {
-            return;
-        };
-        let mut failure = None;
-        while !bytes.is_empty() {
-            // After close_notify it takes no more: "Any data received after a closure alert has
-            // been received MUST be ignored" (RFC 8446 §6.1).
-            match tls.read_tls(&mut bytes) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    failure = Some(Error::General(error.to_string()));
-                    break;
-                }
-            }
-            let state = match self.exchange.lend(|| tls.process_new_packets()) {
-                Ok(state) => state,
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            };
-            let readable = state.plaintext_bytes_to_read();
-            if readable > 0 {
-                let start = step.data.len();
-                step.data.resize(start + readable, 0);
-                // It cannot fail: so many bytes are there.
-                let _ = tls.reader().read_exact(&mut step.data[start..]);
-            }
-        }
-        if !self.established && failure.is_none() && !tls.is_handshaking() {
-            self.established = true;
-            self.exchange.found = None;
-            step.effects.push(Effect::Established(Established::of(
-                tls,
-                self.server_name.take(),
-            )));
-        }
-        if !self.exchange.issued.is_empty() {
-            step.effects.push(Effect::SessionsIssued {
-                scope: self.scope,
-                server_name: tls.server_name().map(str::to_owned),
-                entries: std::mem::take(&mut self.exchange.issued),
-            });
-        }
-        if let Some(error) = failure {
-            self.fail(&error);
-        }
-    }
-
-    /// rustls refused what came: send its alert, then linger.
-    fn fail(&mut self, error: &Error) {
-        let Stage::Tls(mut tls) = std::mem::replace(&mut self.stage, Stage::Lingering) else {
-            return;
-        };
-        if let Error::AlertReceived(alert) = error {
-            self.outcome = Some(Closed {
-                alert: Some(*alert),
-                ..Closed::new(Reason::AlertReceived, error.to_string())
-            });
-            self.stage = Stage::Over;
-            return;
-        }
-        let mut farewell = Vec::new();
-        while tls.wants_write() && tls.write_tls(&mut farewell).is_ok_and(|n| n > 0) {}
-        self.outcome = Some(Closed {
-            alert: sent_alert(&farewell, error),
-            ..Closed::new(Reason::AlertSent, error.to_string())
-        });
-        if let Some(socket) = &self.socket {
-            // What the socket does not take is kept for `pump`.
-            let _ = self.outgoing.writer(socket.as_fd()).write_all(&farewell);
-        }
-        self.sending = Sending::Notified;
-    }
-
-    fn write(&mut self, data: &[u8]) {
-        let (Stage::Tls(tls), Some(socket)) = (&mut self.stage, &self.socket) else {
-            return;
-        };
-        let mut rest = data;
-        while self.outgoing.backlog() == 0 && !self.outgoing.broken && !rest.is_empty() {
-            let (piece, after) = rest.split_at(rest.len().min(crate::outgoing::ENCRYPT_AHEAD));
-            // Unlimited (`set_buffer_limit`), so it takes all of it.
-            let _ = tls.writer().write_all(piece);
-            send_tls(tls, &mut self.outgoing, socket.as_fd());
-            rest = after;
-        }
-        self.outgoing.push(rest);
-    }
-
-    /// rustls has something to send.
-    fn owes(&self) -> bool {
-        matches!(&self.stage, Stage::Tls(tls) if tls.wants_write())
-    }
-
-    /// Move what is queued towards the socket, and end the sending direction when that is due.
-    fn pump(&mut self) {
-        let Some(socket) = &self.socket else { return };
-        let fd = socket.as_fd();
-        self.outgoing.send_rest(fd);
-        if let Stage::Tls(tls) = &mut self.stage {
-            send_tls(tls, &mut self.outgoing, fd);
-            let mut pumped = 0;
-            while self.outgoing.is_sent() && !self.outgoing.is_encrypted() && pumped < FLUSH_BUDGET
-            {
-                self.outgoing.encrypt_next(|piece| {
-                    pumped += piece.len();
-                    let _ = tls.writer().write_all(piece);
-                });
-                send_tls(tls, &mut self.outgoing, fd);
-            }
-            if self.sending == Sending::Ending && self.outgoing.is_encrypted() {
-                tls.send_close_notify();
-                send_tls(tls, &mut self.outgoing, fd);
-                self.sending = Sending::Notified;
-            }
-        }
-        if self.sending == Sending::Notified && self.outgoing.is_sent() {
-            // If the client has ended too, a close follows at once, and that sends the FIN.
-            let both = self.closing && (self.peer_closed || self.peer_eof);
-            if !both {
-                socket::shut_sending(fd);
-            }
-            self.sending = Sending::Ended;
-        }
-    }
-
-    /// Tell how the connection has changed, once all that arrived is processed.
-    fn conclude(&mut self, step: &mut Step) {
-        if self.outgoing.broken && matches!(self.stage, Stage::Tls(_) | Stage::Lingering) {
-            self.end(Reason::Reset, "the client is gone");
-        }
-        if self.closing {
-            step.data.clear();
-        }
-        match &mut self.stage {
-            Stage::Hello(_) if self.peer_eof => {
-                self.end(Reason::Truncated, "closed before its ClientHello");
-            }
-            Stage::Lingering if self.peer_eof => self.stage = Stage::Over,
-            Stage::Tls(tls) => {
-                let notified = tls
-                    .process_new_packets()
-                    .is_ok_and(|state| state.peer_has_closed());
-                if notified && !self.peer_closed {
-                    self.peer_closed = true;
-                    if self.established && !self.closing {
-                        step.effects.push(Effect::PeerClosed);
-                    }
-                }
-                let done = self.closing && self.sending == Sending::Ended;
-                if done && (self.peer_closed || self.peer_eof) {
-                    self.end(Reason::Done, "");
-                } else if self.peer_closed && !self.established {
-                    self.end(Reason::Truncated, "closed during the handshake");
-                } else if self.peer_eof && !self.peer_closed && !self.closing {
-                    self.end(Reason::Truncated, "closed without close_notify");
-                }
-            }
-            _ => {}
-        }
-        if matches!(self.stage, Stage::Over) {
-            let closed = self.outcome.take();
-            step.effects.push(Effect::Closed(
-                closed.unwrap_or_else(|| Closed::new(Reason::Done, "")),
-            ));
-        }
-    }
-}
-
-fn send_tls(tls: &mut ServerConnection, outgoing: &mut Outgoing, fd: BorrowedFd) {
-    while tls.wants_write() {
-        // The writer takes everything and never fails.
-        if !tls.write_tls(&mut outgoing.writer(fd)).is_ok_and(|n| n > 0) {
-            break;
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 
@@ -7,8 +7,10 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
-use crate::context::{Policy, VirtualHost};
+use crate::closing::Closed;
+use crate::context::{Policy, VirtualHost, SCOPE_LEN};
 use crate::drbg::process;
+use crate::step::Effect;
 
 struct Peers {
     server: Connection,

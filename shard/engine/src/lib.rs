@@ -21,3 +21,5 @@ pub mod provider;
 #[cfg(feature = "python")]
 mod python;
 pub mod socket;
+pub mod state;
+pub mod step;

@@ -1,0 +1,93 @@
+use super::*;
+
+#[test]
+fn the_self_test_passes() {
+    assert_eq!(self_test(), Ok(()));
+}
+
+#[test]
+fn lengths_are_checked() {
+    assert_eq!(
+        CtrDrbg::new(&[0; 47], b"").err(),
+        Some(DrbgError::SeedLength)
+    );
+    assert_eq!(
+        CtrDrbg::new(&[0; 48], &[0; 49]).err(),
+        Some(DrbgError::InputLength)
+    );
+    let mut drbg = CtrDrbg::new(&[0; 48], b"").unwrap();
+    assert_eq!(
+        drbg.generate(&mut vec![0; MAX_REQUEST + 1], b""),
+        Err(DrbgError::RequestLength)
+    );
+    assert_eq!(drbg.reseed(&[0; 48], &[0; 49]), Err(DrbgError::InputLength));
+}
+
+#[test]
+fn one_seed_gives_one_stream_and_two_give_two() {
+    let stream = |seed: u8| {
+        let mut out = [0u8; 64];
+        CtrDrbg::new(&[seed; 48], b"")
+            .unwrap()
+            .generate(&mut out, b"")
+            .unwrap();
+        out
+    };
+    assert_eq!(stream(1), stream(1));
+    assert_ne!(stream(1), stream(2));
+}
+
+#[test]
+fn the_process_generator_counts_and_never_repeats_between_threads() {
+    let _ = process::seed(&[7; 48], b"test");
+    assert_eq!(process::seed(&[7; 48], b"test"), Err(DrbgError::Seeded));
+    let before = process::status();
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn(|| {
+                (0..1000)
+                    .map(|_| {
+                        let mut out = [0u8; 16];
+                        process::fill(&mut out).unwrap();
+                        out
+                    })
+                    .collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let blocks: Vec<[u8; 16]> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap())
+        .collect();
+    let distinct: std::collections::HashSet<_> = blocks.iter().collect();
+    assert_eq!(distinct.len(), blocks.len());
+    process::reseed(&[9; 48], b"").unwrap();
+    let after = process::status();
+    assert!(after.requests >= before.requests + 4000);
+    assert_eq!(after.reseeds, before.reseeds + 1);
+}
+
+#[test]
+fn a_forked_child_does_not_repeat_its_parent() {
+    let _ = process::seed(&[7; 48], b"test");
+    let mut pipe = [0; 2];
+    // SAFETY: a plain pipe and fork; the child only generates, writes and exits.
+    unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+        let child = libc::fork();
+        if child == 0 {
+            let mut out = [0u8; 32];
+            let ok = process::fill(&mut out).is_ok() && process::status().forks == 1;
+            libc::write(pipe[1], out.as_ptr().cast(), 32);
+            libc::_exit(i32::from(!ok));
+        }
+        let mut ours = [0u8; 32];
+        process::fill(&mut ours).unwrap();
+        let mut theirs = [0u8; 32];
+        assert_eq!(libc::read(pipe[0], theirs.as_mut_ptr().cast(), 32), 32);
+        let mut status = 0;
+        libc::waitpid(child, &mut status, 0);
+        assert_eq!(libc::WEXITSTATUS(status), 0);
+        assert_ne!(ours, theirs);
+    }
+}

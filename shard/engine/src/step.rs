@@ -1,0 +1,51 @@
+//! What a step on a connection brings: plaintext, and what has to happen elsewhere.
+
+use crate::closing::Closed;
+use crate::context::SCOPE_LEN;
+use crate::established::Established;
+use crate::exchange::{Value, ID_LEN};
+
+/// What has to happen outside a connection.
+#[derive(Debug)]
+pub enum Effect {
+    /// Look these up and call [`crate::connection::Connection::resume`]; until then the connection is parked.
+    SessionWanted {
+        single_use: bool,
+        scope: [u8; SCOPE_LEN],
+        ids: Vec<[u8; ID_LEN]>,
+        server_name: Option<String>,
+    },
+    /// Store these.
+    SessionsIssued {
+        scope: [u8; SCOPE_LEN],
+        server_name: Option<String>,
+        entries: Vec<(Vec<u8>, Value)>,
+    },
+    /// The handshake is complete.
+    Established(Established),
+    /// close_notify came.
+    PeerClosed,
+    /// It is over.
+    Closed(Closed),
+}
+
+/// What a step brought.
+#[derive(Debug, Default)]
+pub struct Step {
+    pub data: Vec<u8>,
+    pub effects: Vec<Effect>,
+    pub backlog: usize,
+    pub more: bool,
+    pub lingering: bool,
+    /// What the handshake still sends waits for an answer to `data`, to go out with it:
+    /// the connection's `write` or `flush` sends it.
+    pub held: bool,
+}
+
+impl Step {
+    /// Whether the caller has nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        let quiet = !self.more && !self.lingering && !self.held && self.backlog == 0;
+        quiet && self.data.is_empty() && self.effects.is_empty()
+    }
+}
