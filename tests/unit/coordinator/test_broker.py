@@ -63,7 +63,7 @@ def answers(reader: Reader, count: int) -> list[Answer]:
 def test_a_session_put_by_one_reader_is_taken_once_by_another(
     start: StartCoordinator, reader: Reader, context: zmq.Context[Reader], control: ControlClient
 ) -> None:
-    coordinator = start()
+    coordinator = start(park=30.0)  # the two sockets are in no order
     other = dealer(context, coordinator.sessions_address)
     put(reader, 1)
     take(other, 1)
