@@ -71,13 +71,12 @@ def waiting_connections(listener: socket.socket) -> int:
 
 
 def close_port(listener: socket.socket) -> None:
-    """Stop listening in all processes that hold the socket, and close it here.
+    """Stop listening, in all processes that hold the socket.
 
-    Merely closed, the port would stay open for as long as another process has it, such as a worker
+    If each merely closed it, the port would stay open for as long as one has it, such as a worker
     that is finishing its connections: clients would be connected, and served by nobody.
     """
     # Linux leaves the state LISTEN on a shutdown for reading; a second one is an error of no
     # consequence.
     with contextlib.suppress(OSError):
         listener.shutdown(socket.SHUT_RDWR)
-    listener.close()

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from coordinator.errors import StartError
+from shard.accept_queue import close_port, refuse_new_connections, waiting_connections
 from shard.settings import Address
 
 __all__ = ["Listeners", "bind"]
@@ -49,9 +50,30 @@ class Listeners:
         return fresh
 
     def close(self, addresses: Iterable[Address] | None = None) -> None:
-        """Close some, or all; workers that inherited them are not affected."""
+        """Close some, or all, in the workers that inherited them too: nobody connects to one that
+        is only finishing its connections.
+        """
         for address in list(self._sockets) if addresses is None else addresses:
-            self._sockets.pop(address).close()
+            sock = self._sockets.pop(address)
+            close_port(sock)
+            sock.close()
+
+    def refuse_new(self) -> bool:
+        """Let no new connection be made; those that wait can still be accepted.
+
+        :returns: whether that worked for all of them.
+        """
+        done = [refuse_new_connections(sock) for sock in self._sockets.values()]
+        return all(done)
+
+    def waiting(self) -> int:
+        """Connections that nobody has accepted yet."""
+        return sum(waiting_connections(sock) for sock in self._sockets.values())
+
+    def close_ports(self) -> None:
+        """Refuse connections from here on, in all processes. :meth:`bound` still answers."""
+        for sock in self._sockets.values():
+            close_port(sock)
 
     def keep_only(self, wanted: Iterable[Address]) -> None:
         """Close all but `wanted`."""

@@ -23,6 +23,7 @@ from coordinator.errors import SettingsError, StartError
 from shard import __version__
 from shard.children import Child, Programs, how_it_ended, reap
 from shard.control_link import ControlLink, wait_until
+from shard.departure import Departure
 from shard.fleet import COORDINATOR, Fleet
 from shard.fleet_actions import Action, Done, Finish, Kill, Serving, Spawn, Tell
 from shard.listeners import Listeners
@@ -94,6 +95,7 @@ class Supervisor:
             self.group, plan.workers, plan.settings.server.drain_timeout, plan.has_coordinator
         )
         self._listeners = Listeners()
+        self._departure: Departure | None = None
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -144,7 +146,13 @@ class Supervisor:
     def _turn(self, inbox: SignalInbox) -> None:
         now = time.monotonic()
         link = self._link
-        timeout = wait_until([self._fleet.deadline(), link.due if link else None], now)
+        leaving = self._departure
+        dues = [
+            self._fleet.deadline(),
+            link.due if link else None,
+            leaving.due if leaving else None,
+        ]
+        timeout = wait_until(dues, now)
         ready = self._selector.select(timeout)
         now = time.monotonic()
         for key, _ in ready:
@@ -155,6 +163,8 @@ class Supervisor:
             elif key.fileobj is inbox:
                 for number in inbox.take():
                     self._signal(number, now)
+        if self._departure is not None and self._departure.step(now):
+            self._carry_out(self._fleet.terminate(now))
         self._carry_out(self._fleet.tick(now))
         if self._link is not None and self._exit is None:
             self._converse(self._link, now)
@@ -168,7 +178,10 @@ class Supervisor:
             return
         _log.info("signal", signal=number.name)
         if number is signal.SIGTERM:
-            self._carry_out(fleet.terminate(now))
+            if self._departure is None and self._plan.workers:
+                self._departure = Departure(self._listeners, now)
+            else:
+                self._carry_out(fleet.terminate(now))
         elif number in (signal.SIGINT, signal.SIGQUIT):
             self._carry_out(fleet.stop(now))
         elif number is signal.SIGHUP:
