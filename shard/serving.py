@@ -16,6 +16,7 @@ from shard._engine import Connection as EngineConnection
 from shard.apps import Factory
 from shard.connection import Connection
 from shard.errors import (
+    AlertSentError,
     ConnectionAbortedHereError,
     ConnectionClosedError,
     HandlerRaisedError,
@@ -118,6 +119,11 @@ class Serving:
         if progress.more:
             connection.edge |= select.EPOLLIN
             self.again.append(connection)
+        if progress.lingering and not connection.closing:
+            # A fatal alert is on its way; nothing but the client's end comes after it.
+            connection.closing = True
+            connection.error = AlertSentError(detail="the client did not close after it")
+            connection.deadline = self.now + LINGER
         if effects:
             self._after_data(connection, effects)
 
@@ -156,7 +162,9 @@ class Serving:
         for effect in effects:
             kind = type(effect)
             if kind is Closed:
-                error = connection.error or closed_error(effect.reason, effect.alert, effect.detail)
+                error = closed_error(effect.reason, effect.alert, effect.detail)
+                if effect.reason != AlertSentError.reason:
+                    error = connection.error or error
                 self.end(connection, error)
             elif kind is PeerClosed:
                 self._eof(connection)

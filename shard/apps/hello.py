@@ -124,9 +124,8 @@ class Hello:
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._head >= 0:
-            # Counted by the chunk, so the bound is a coarse one; each request starts it anew.
-            self._head += len(data)
+        # Counted by the chunk, so the bound is a coarse one; each request starts it anew.
+        self._head += len(data)
         refused: _Refused | None = None
         try:
             self._parser.feed_data(data)
@@ -230,6 +229,9 @@ class Hello:
         count = int(number) if number.isdigit() and len(number) <= _DIGITS else -1
         if not 0 <= count <= MAX_BYTES:
             self._plain(request, 400, f"/bytes/N gives 0 to {MAX_BYTES} bytes")
+            return
+        if count <= len(_CHUNK):
+            self._respond(request, 200, b"application/octet-stream", _CHUNK[:count])
             return
         self._out.append(self._head_of(request, 200, b"application/octet-stream", count, b""))
         if request.method == b"HEAD":
