@@ -17,10 +17,11 @@ from typing import Final
 
 __all__ = ["ENTRY_OVERHEAD", "MissReason", "SessionCache"]
 
-ENTRY_OVERHEAD: Final = 448
-"""Bytes charged for an entry beyond its value and server name: key, tuple, number, the ordered
-dictionary's node, hash slots just after a resize, and malloc's rounding. CPython 3.11 was seen
-to use 286 to 405, depending on how long ago the table grew (``tests/bench/sessions_cache.py``).
+ENTRY_OVERHEAD: Final = 512
+"""Bytes charged for an entry beyond its value and server name: key, tuple, number, the worker's
+name, the ordered dictionary's node, hash slots just after a resize, and malloc's rounding. CPython
+3.11 was seen to use 330 to 480: least with many sessions a message in a table that is about to
+grow, most with one session a message in one that just grew (``tests/bench/sessions_cache.py``).
 """
 
 REMEMBERED: Final = 32_768
