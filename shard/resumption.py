@@ -46,7 +46,7 @@ __all__ = [
     "Resumption",
 ]
 
-FLUSH_AFTER: Final = 0.01
+FLUSH_AFTER: Final = 0.005
 """Seconds a put waits for company; well under the coordinator's parking of early lookups."""
 FLUSH_ENTRIES: Final = 64
 BREAKER_DEADLINES: Final = 3
