@@ -16,6 +16,8 @@ CRATE := shard/engine/Cargo.toml
 # of the build, is compiled once.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export PYO3_PYTHON := $(BIN)/python
+# pip finds maturin there, as it is told not to fetch one of its own.
+export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ENGINE := pyproject.toml $(wildcard shard/engine/Cargo.* shard/engine/*.rs) \
