@@ -58,6 +58,8 @@ def refuse_new_connections(listener: socket.socket) -> bool:
     fprog = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(program))
     try:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+        # From here on a handshake ends with its ACK, without waiting for the client's first bytes.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
     except OSError:
         return False
     return True
