@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,8 @@ __all__ = [
     "Serving",
     "WorkerProcess",
     "connect",
+    "exactly",
+    "read_all",
     "serving",
     "worker_process",
     "worker_settings",
@@ -327,8 +329,3 @@ def exactly(stream: ssl.SSLSocket, count: int) -> bytes:
         assert chunk, f"end after {len(received)} of {count} bytes"
         received += chunk
     return bytes(received)
-
-
-def lines(chunks: Sequence[bytes]) -> list[bytes]:
-    """For comparing."""
-    return list(chunks)
