@@ -378,6 +378,9 @@ def test_bytes_either_way_keep_it_from_being_idle(engine_certificate: Certificat
             assert exactly(client, 4) == b"tick"
             threading.Event().wait(0.1)
         assert recorder.lost == []
+        assert read_all(client) == b""
+        client.unwrap()
+        assert isinstance(lost(recorder), IdleTimeoutError)
 
 
 def test_a_client_that_does_not_close_after_close_notify_is_not_waited_for(
@@ -523,10 +526,18 @@ def test_nothing_of_a_connection_stays_behind(engine_certificate: Certificate) -
             eventually(
                 lambda: not served.reader.serving.connections, within=TIMEOUT, what="their end"
             )
+            with connect(served.address, engine_certificate) as client:
+                eventually(lambda: len(references) == 4, within=TIMEOUT, what="a handshake")
+                (connection,) = served.reader.serving.connections.values()
+                connection.write(bytes(10_000_000))
+                del connection
+            eventually(
+                lambda: not served.reader.serving.connections, within=TIMEOUT, what="their end"
+            )
             # One may be a local of the loop until its next event.
             serves(served, engine_certificate)
             eventually(
-                lambda: not any(reference() for reference in references[:3]),
+                lambda: not any(reference() for reference in references[:4]),
                 within=TIMEOUT,
                 what="handlers freed without the cycle collector",
             )

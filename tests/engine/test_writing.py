@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
 import time
 
@@ -9,7 +11,7 @@ import pytest
 
 from shard.errors import IdleTimeoutError
 from tests.certificates import Certificate
-from tests.engine.reading import TIMEOUT, Recorder, connect, exactly, read_all, serving
+from tests.engine.reading import TIMEOUT, Recorder, connect, exactly, serving
 from tests.waiting import eventually
 
 SMALL = 8192
@@ -173,16 +175,32 @@ def test_a_slow_client_holds_up_nobody_else(engine_certificate: Certificate) -> 
         slow.close()
 
 
-def test_a_backlog_survives_the_close_and_the_clients_own(engine_certificate: Certificate) -> None:
-    """The client half-closes first, so no edge follows the last flush."""
-    with serving(engine_certificate, sndbuf=SMALL) as served:
+def test_a_close_with_a_backlog_ends_although_the_client_was_done_long_before(
+    engine_certificate: Certificate,
+) -> None:
+    """The client's end comes before the last flush, so that no event follows it."""
+    size = 500_000
+
+    def prepare(recorder: Recorder) -> None:
+        recorder.keep_open = True
+
+    with serving(engine_certificate, prepare=prepare, sndbuf=SMALL) as served:
         with connect(served.address, engine_certificate, rcvbuf=SMALL) as client:
             recorder = served.handler()
-            recorder.connection.write(bytes(500_000))
-            recorder.connection.close()
-            assert len(read_all(client)) == 500_000
-            client.unwrap()
-        eventually(lambda: recorder.lost, within=TIMEOUT, what="the end")
+            recorder.connection.write(bytes(size))
+            client.setblocking(False)
+            with pytest.raises(ssl.SSLError):
+                client.unwrap()  # sends close_notify; what it makes of our data is its affair
+            with socket.socket(fileno=socket.dup(client.fileno())) as plain:
+                plain.shutdown(socket.SHUT_WR)
+                eventually(lambda: "eof" in recorder.events, within=TIMEOUT, what="its end")
+                recorder.connection.close()
+                plain.settimeout(TIMEOUT)
+                received = 0
+                while chunk := plain.recv(65536):
+                    received += len(chunk)
+            assert received > size - 20_000  # OpenSSL took a record of it
+        eventually(lambda: recorder.lost, within=1.0, what="the end")
         assert recorder.lost == [None]
 
 
