@@ -289,8 +289,12 @@ def main() -> int:
     :returns: the exit code.
     """
     signals = _watch_sigterm()
-    lifeline = Lifeline.from_stdin()
-    frame = lifeline.receive()
+    try:
+        lifeline = Lifeline.from_stdin()
+        frame = lifeline.receive()
+    except OSError:
+        # Standard input is a terminal, a file or a pipe.
+        frame = None
     if frame is None or frame.get("type") != "settings":
         sys.stderr.write("shard.worker is started by shardtls; try: shardtls up --help\n")
         return EXIT_NOT_STARTED
