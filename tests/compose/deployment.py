@@ -110,12 +110,12 @@ class Deployment:
 
     def wait_ready(self, workers: int, *, within: float = READY) -> None:
         """Wait until the coordinator knows exactly so many workers, all ready, and the balancer
-        sends clients to every one of them.
+        sends clients to every one of them. A worker that was killed is shown as lost for a while.
         """
 
         def known() -> bool:
             states = [worker["state"] for worker in self.status()["workers"]]
-            return states == ["ready"] * workers
+            return [state for state in states if state != "lost"] == ["ready"] * workers
 
         eventually(known, within=within, what=f"{workers} workers ready", every=0.1)
         eventually(
