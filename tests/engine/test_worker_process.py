@@ -205,7 +205,7 @@ def test_started_by_hand_it_says_what_to_do_instead() -> None:
     ours.close()
     ended = subprocess.run(
         [sys.executable, "-m", "shard.worker"],
-        stdin=theirs,
+        stdin=theirs.fileno(),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
