@@ -10,7 +10,9 @@ balancer in TCP mode cannot try another server for it. So a group of workers tha
 3. has nobody accept any more, and closes the port (:func:`close_port`): from there on a new
    connection is refused, and the client or the balancer goes elsewhere at once.
 
-A SYN that is dropped between 1 and 3 is sent again after 1 s (RFC 6298 §2.1) and then refused.
+There are two ways for 1, and neither suits all cases: the socket is bound to a network interface
+that its clients do not come by, so that they are refused at once; and a socket filter drops SYNs
+(sent again after 1 s, RFC 6298 §2.1, and then refused), which some container engines do not allow.
 
 Not needed when another process goes on holding the same socket. Any thread.
 """
@@ -19,12 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import socket
 import struct
 from typing import Final
 
 __all__ = ["close_port", "refuse_new_connections", "waiting_connections"]
 
+_LOOPBACK: Final = "lo"
 _SO_ATTACH_FILTER: Final = 26
 
 # Classic BPF (struct sock_filter: code, jt, jf, k). The kernel hands a TCP socket's filter the
@@ -47,12 +51,34 @@ _UNSIGNED: Final = struct.Struct("=I")
 
 
 def refuse_new_connections(listener: socket.socket) -> bool:
-    """Drop every SYN that arrives for `listener`, in all processes that hold it, for good.
+    """Let no new connection to `listener` be made, in all processes that hold it, for good.
 
-    Handshakes under way are completed: only a SYN without ACK is dropped.
+    Handshakes under way are completed. Without the filter, clients on this very machine may still
+    connect to a socket that listens on all addresses.
 
-    :returns: False if this kernel does not let us; closing then resets what is in the queue.
+    :returns: False if this kernel does not let us at all.
     """
+    bound = _bind_elsewhere(listener)
+    return _drop_syns(listener) or bound
+
+
+def _bind_elsewhere(listener: socket.socket) -> bool:
+    """Bind it to an interface that the wrong clients come by (no privilege since Linux 5.7).
+
+    What is in the queue, or on its way there, belongs to the socket already.
+    """
+    local = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+    names = [name for _, name in socket.if_nameindex() if (name != _LOOPBACK) == local]
+    if not names:
+        return False
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, names[0].encode())
+    except OSError:
+        return False
+    return True
+
+
+def _drop_syns(listener: socket.socket) -> bool:
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *op) for op in _DROP_SYN))
     # struct sock_fprog: unsigned short len, pointer (aligned).
     fprog = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(program))
