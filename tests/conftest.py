@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificate, issue
-from tests.server import Server, running
+from tests.server import PATIENT, Server, running
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 @pytest.fixture(scope="session")
 def hello(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Server]:
     """Four workers that serve ``hello``. Shared: a test that harms a server starts its own."""
-    with running(tmp_path_factory.mktemp("hello"), certificate=certificate, workers=4) as server:
+    with running(
+        tmp_path_factory.mktemp("hello"), certificate=certificate, workers=4, arguments=PATIENT
+    ) as server:
         yield server
 
 

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +26,15 @@ from tests.ports import free_port
 from tests.processes import alive, in_session
 from tests.waiting import eventually
 
-__all__ = ["SHARDTLS", "Server", "running"]
+__all__ = ["PATIENT", "SHARDTLS", "Server", "running"]
 
 SHARDTLS: Final = str(Path(sys.executable).parent / "shardtls")
+
+PATIENT: Final = ("--lookup-timeout", "0.2", "--park", "0.1")
+"""For tests of *whether* a session is found. The defaults (20 ms and 15 ms) are for a machine that
+runs its processes when they are ready, which one that compiles beside its tests does not; what
+becomes of these is checked in tests/faults and, on a quiet machine, in tests/bench.
+"""
 
 START: Final = 20.0
 """Seconds until a server must be ready on a busy machine."""
@@ -215,7 +221,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **(environment or {})},
+            env={**_without_settings(os.environ), **(environment or {})},
         )
     server = Server(
         process,
@@ -234,3 +240,8 @@ def running(
     finally:
         server.kill()
         shutil.rmtree(runtime_dir, ignore_errors=True)
+
+
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The developer's own settings are no part of a test."""
+    return {name: value for name, value in environ.items() if not name.startswith("SHARDTLS_")}

@@ -91,7 +91,8 @@ def test_stopped_under_traffic(server: Server) -> None:
             ended = time.monotonic()
         all_resume_within_a_second(server, ended)
         served_without_delay(traffic, began, ended)
-        asked = traffic.visits(began + 0.5, ended)
+        # Those of the last moment may have been answered by a coordinator that goes on.
+        asked = traffic.visits(began + 0.5, ended - 10 * LOOKUP_TIMEOUT)
         assert not any(one.resumed for one in asked), "nobody can know a session now"
         # The breaker is open: most clients do not even wait for the deadline.
         waited = sorted(one.handshake_seconds for one in asked)

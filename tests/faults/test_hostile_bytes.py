@@ -16,7 +16,7 @@ from tests.certificates import Certificate
 from tests.client import TlsStream, client_context, visit
 from tests.hostile import Reaction, client_hello, extensions, pre_shared_key, psk_body, records
 from tests.processes import descriptors
-from tests.server import Server, running
+from tests.server import PATIENT, Server, running
 from tests.waiting import eventually
 
 HANDSHAKE_TIMEOUT = 1.0
@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -
         tmp_path_factory.mktemp("hostile"),
         certificate=certificate,
         workers=2,
-        arguments=["--handshake-timeout", str(HANDSHAKE_TIMEOUT)],
+        arguments=["--handshake-timeout", str(HANDSHAKE_TIMEOUT), *PATIENT],
     ) as started:
         yield started
 

@@ -14,7 +14,7 @@ import pytest
 from tests.certificates import Certificate
 from tests.client import TlsStream, client_context, visit
 from tests.processes import stopped
-from tests.server import Server, running
+from tests.server import PATIENT, Server, running
 from tests.traffic import Traffic
 from tests.waiting import eventually
 
@@ -24,7 +24,7 @@ REPLACED = 1.0
 
 @pytest.fixture
 def server(tmp_path: Path, certificate: Certificate) -> Iterator[Server]:
-    with running(tmp_path, certificate=certificate, workers=2) as started:
+    with running(tmp_path, certificate=certificate, workers=2, arguments=PATIENT) as started:
         yield started
 
 

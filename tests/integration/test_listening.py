@@ -9,14 +9,17 @@ import pytest
 from tests.certificates import Certificate
 from tests.client import client_context, visit
 from tests.ports import free_port
-from tests.server import running
+from tests.server import PATIENT, running
 
 
 @pytest.mark.parametrize("version", ["TLSv1.3", "TLSv1.2"])
 def test_ipv4_and_ipv6(tmp_path: Path, certificate: Certificate, version: str) -> None:
     port = free_port("::1")
     with running(
-        tmp_path, certificate=certificate, workers=2, arguments=["--bind", f"[::1]:{port}"]
+        tmp_path,
+        certificate=certificate,
+        workers=2,
+        arguments=["--bind", f"[::1]:{port}", *PATIENT],
     ) as server:
         context = client_context(certificate, version)
         for address, peer in (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.certificates import Certificate
 from tests.client import TlsStream, client_context
-from tests.server import running
+from tests.server import PATIENT, running
 
 README = Path(__file__).parents[2] / "README.md"
 MARK = "<!-- run by tests/integration/test_readme_example.py -->"
@@ -35,7 +35,7 @@ def test_it_serves(tmp_path: Path, certificate: Certificate, version: str) -> No
         tmp_path / "server",
         certificate=certificate,
         workers=2,
-        arguments=["--app", "shout:Shout"],
+        arguments=["--app", "shout:Shout", *PATIENT],
         environment={"PYTHONPATH": search},
     ) as server:
         context = client_context(certificate, version)

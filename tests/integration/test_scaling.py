@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tests.certificates import Certificate
 from tests.client import TlsStream, client_context, visit
-from tests.server import Server, running
+from tests.server import PATIENT, Server, running
 from tests.traffic import Traffic
 
-DRAIN = ["--drain-timeout", "5"]
+DRAIN = ["--drain-timeout", "5", *PATIENT]
 
 
 def test_traffic_sees_no_failure_while_workers_come_and_go(
