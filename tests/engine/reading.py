@@ -42,8 +42,11 @@ __all__ = [
     "Serving",
     "WorkerProcess",
     "connect",
+    "echo",
     "exactly",
+    "lost",
     "read_all",
+    "serves",
     "serving",
     "worker_process",
     "worker_settings",
@@ -329,3 +332,20 @@ def exactly(stream: ssl.SSLSocket, count: int) -> bytes:
         assert chunk, f"end after {len(received)} of {count} bytes"
         received += chunk
     return bytes(received)
+
+
+def lost(recorder: Recorder) -> ConnectionClosedError | None:
+    """Wait for the last callback; it comes once."""
+    eventually(lambda: recorder.lost, within=TIMEOUT, what="connection_lost")
+    assert len(recorder.lost) == 1
+    return recorder.lost[0]
+
+
+def echo(recorder: Recorder) -> None:
+    recorder.on_data = lambda it, data: it.connection.write(data)
+
+
+def serves(served: Serving, certificate: Certificate) -> None:
+    """The reader still does its work."""
+    with connect(served.address, certificate) as client:
+        client.sendall(b"still there?")
