@@ -1,0 +1,261 @@
+"""The link thread against a control endpoint that does as the test says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, cast
+
+import pytest
+import zmq
+
+from coordinator.protocol import (
+    Ack,
+    Request,
+    decode_control,
+    encode_error,
+    encode_order,
+    encode_reply,
+)
+from shard.drbg import Drbg
+from shard.link import Link
+from shard.membership import Identity
+from tests.waiting import eventually
+
+TIMEOUT = 5.0
+SEED = bytes(range(48))
+
+
+class Generator:
+    """What the link does to the DRBG.
+
+    :ivar reseeds: (seed, reason).
+    """
+
+    def __init__(self) -> None:
+        self.reseeds: list[tuple[bytes | None, str]] = []
+        self.wants_coordinator = False
+        self.is_due: str | None = None
+
+    def reseed(self, seed: bytes | None, reason: str, now: float) -> None:
+        self.reseeds.append((seed, reason))
+        self.is_due = None
+        self.wants_coordinator = seed is None
+
+    def due(self, now: float) -> str | None:
+        return self.is_due
+
+
+class Control:
+    """A ROUTER in a thread.
+
+    :ivar requests: all that came.
+    :ivar seeds: whether a seed is given, refused ("refused"), or not answered at all (None).
+    :ivar boot: its identity; change it to be another coordinator.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.requests: list[Request] = []
+        self.acks: list[Ack] = []
+        self.seeds: str | None = "given"
+        self.boot = "b1"
+        self.orders: list[bytes] = []
+        self.silent = False
+        self._peer = b""
+        self._stop = threading.Event()
+        self._bound = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control")
+
+    def kinds(self) -> list[str]:
+        """Types of the requests so far."""
+        return [request.type for request in self.requests]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._bound.wait(TIMEOUT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        router = context.socket(zmq.ROUTER)
+        router.bind(self.endpoint)
+        self._bound.set()
+        while not self._stop.is_set():
+            if router.poll(10):
+                self._peer, frame = router.recv_multipart()
+                message = decode_control(frame)
+                if isinstance(message, Ack):
+                    self.acks.append(message)
+                else:
+                    self.requests.append(message)
+                    reply = self._answer(message)
+                    if reply is not None and not self.silent:
+                        router.send_multipart([self._peer, reply])
+            while self.orders and self._peer:
+                router.send_multipart([self._peer, self.orders.pop(0)])
+        router.close(0)
+        context.term()
+
+    def _answer(self, request: Request) -> bytes | None:
+        if request.type == "seed":
+            if self.seeds is None:
+                return None
+            if self.seeds == "refused":
+                return encode_error(request.request, "refused", "too little entropy")
+            return encode_reply(request.request, {"seed": SEED})
+        return encode_reply(request.request, {"boot": self.boot, "heartbeat": 0.05})
+
+
+class Linked:
+    """A link that runs."""
+
+    def __init__(self, endpoint: str, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self.drbg = Generator()
+        self.answers = 0
+        self.link = Link(
+            Identity(worker="w-0.1", pid=1, host="h", group="w", slot=0, version="1"),
+            endpoint,
+            None,
+            drbg=cast("Drbg", self.drbg),
+            stats=lambda: {"connections": 7},
+            answers=self._answered,
+            zmq_context=context,
+        )
+        self.link.thread.start()
+
+    def _answered(self) -> None:
+        self.answers += 1
+
+
+@contextmanager
+def linked(endpoint: str) -> Iterator[Linked]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made = Linked(endpoint, context)
+    try:
+        yield made
+    finally:
+        made.link.stop()
+        made.link.thread.join(TIMEOUT)
+        assert not made.link.thread.is_alive()
+        context.term()
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[Control]:
+    with Control(f"ipc://{tmp_path}/control") as running:
+        yield running
+
+
+def test_it_registers_sends_heartbeats_and_says_goodbye(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        made.link.change_state("ready")
+        eventually(
+            lambda: control.kinds().count("heartbeat") >= 3, within=TIMEOUT, what="heartbeats"
+        )
+        beat = control.requests[-1].body
+        assert (beat["id"], beat["state"], beat["stats"]) == ("w-0.1", "ready", {"connections": 7})
+        assert control.kinds()[0] == "register"
+        assert made.answers >= 3
+    eventually(lambda: control.kinds()[-1] == "goodbye", within=TIMEOUT, what="a goodbye")
+
+
+def test_the_first_seed_is_handed_over_and_none_asked_for_again(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        assert made.link.first_seed(TIMEOUT) == SEED
+        made.link.instantiated()
+        eventually(
+            lambda: control.kinds().count("heartbeat") >= 5, within=TIMEOUT, what="heartbeats"
+        )
+        assert control.kinds().count("seed") == 1
+        assert made.drbg.reseeds == []
+
+
+def test_without_a_coordinator_the_start_does_not_wait_and_the_seed_follows(
+    tmp_path: Path,
+) -> None:
+    endpoint = f"ipc://{tmp_path}/later"
+    with linked(endpoint) as made:
+        assert made.link.first_seed(0.05) is None
+        made.drbg.wants_coordinator = True
+        made.link.instantiated()
+        with Control(endpoint):
+            eventually(lambda: made.drbg.reseeds, within=TIMEOUT, what="a reseed")
+            assert made.drbg.reseeds == [(SEED, "coordinator")]
+
+
+def test_a_refusal_ends_the_wait_for_the_first_seed(control: Control) -> None:
+    control.seeds = "refused"
+    with linked(control.endpoint) as made:
+        assert made.link.first_seed(TIMEOUT) is None
+
+
+@pytest.mark.parametrize("reason", ["requests", "interval"])
+def test_a_reseed_that_is_due_mixes_the_coordinators_seed_in(control: Control, reason: str) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.instantiated()
+        made.drbg.is_due = reason
+        eventually(lambda: made.drbg.reseeds, within=TIMEOUT, what="a reseed")
+        assert made.drbg.reseeds == [(SEED, reason)]
+        assert control.requests[-1].type in ("seed", "heartbeat")
+
+
+@pytest.mark.parametrize("seeds", ["refused", None])
+def test_a_reseed_that_is_due_happens_without_the_coordinator_too(
+    control: Control, seeds: str | None
+) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.instantiated()
+        control.seeds = seeds
+        made.drbg.is_due = "interval"
+        eventually(lambda: made.drbg.reseeds, within=TIMEOUT, what="a reseed")
+        assert made.drbg.reseeds == [(None, "interval")]
+
+
+def test_an_order_to_reseed_is_carried_out_before_it_is_acknowledged(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.instantiated()
+        control.orders.append(encode_order(3, {"do": "reseed"}))
+        eventually(lambda: control.acks, within=TIMEOUT, what="an acknowledgement")
+        assert control.acks == [Ack(3, {"ok": True})]
+        assert made.drbg.reseeds == [(SEED, "order")]
+
+
+def test_an_unknown_order_is_refused(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        control.orders.append(encode_order(4, {"do": "dance"}))
+        eventually(lambda: control.acks, within=TIMEOUT, what="an acknowledgement")
+        assert control.acks[0].body["ok"] is False
+
+
+def test_another_coordinator_is_registered_with(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        control.boot = "b2"
+        eventually(
+            lambda: control.kinds().count("register") == 2, within=TIMEOUT, what="registering again"
+        )
+        count = len(control.requests)
+        eventually(lambda: len(control.requests) > count + 2, within=TIMEOUT, what="heartbeats")
+        assert control.kinds().count("register") == 2
+
+
+def test_a_silent_coordinator_is_noticed_and_its_return(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        control.silent = True
+        count = len(control.requests)
+        eventually(lambda: len(control.requests) > count + 1, within=TIMEOUT, what="it goes on")
+        before = made.answers
+        control.silent = False
+        eventually(lambda: made.answers > before, within=TIMEOUT, what="an answer")
