@@ -9,8 +9,8 @@ from any thread; what they ask for is queued and done by the broker.
 
 from __future__ import annotations
 
-import math
 import os
+import select
 import threading
 import time
 from collections import deque
@@ -136,40 +136,46 @@ class Broker:
             self._on_end()
 
     def _loop(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._sessions.socket, zmq.POLLIN)
-        poller.register(self._control.socket, zmq.POLLIN)
-        poller.register(self._wakeup, zmq.POLLIN)
+        sessions, control = self._sessions.fileno(), self._control.fileno()
+        # Whether a socket has to be read whatever its descriptor says: see `Endpoint.fileno`.
+        sessions_due = control_due = True
         next_sweep = time.monotonic()
-        while not self._stopping:
-            deadline = self._session_desk.next_deadline()
-            until = next_sweep if deadline is None else min(deadline, next_sweep)
-            # Up to the next whole millisecond: a poll that ends early would spin.
-            wait = max(0, math.ceil((until - time.monotonic()) * 1000))
-            ready = {source for source, _ in poller.poll(wait)}
-            if self._wakeup in ready:
-                os.eventfd_read(self._wakeup)
-                self._carry_out_calls()
-            if self._sessions.socket in ready:
-                self._contain(self._take_sessions)
-            now = time.monotonic()
-            if deadline is not None and deadline <= now:
-                self._session_desk.tick(now)
-                self._send_answers()
-            if self._control.socket in ready:
-                self._contain(self._take_control)
-            if now >= next_sweep:
-                next_sweep = now + SWEEP_SECONDS
-                self._contain(self._sweep)
+        with select.epoll() as epoll:
+            for fd in (sessions, control, self._wakeup):
+                epoll.register(fd, select.EPOLLIN)
+            while not self._stopping:
+                deadline = self._session_desk.next_deadline()
+                until = next_sweep if deadline is None else min(deadline, next_sweep)
+                due = sessions_due or control_due
+                ready = [fd for fd, _ in epoll.poll(0 if due else self._seconds_to(until))]
+                if self._wakeup in ready:
+                    os.eventfd_read(self._wakeup)
+                    self._carry_out_calls()
+                if sessions_due or sessions in ready:
+                    sessions_due = self._contain(self._take_sessions)
+                now = time.monotonic()
+                if deadline is not None and deadline <= now:
+                    sessions_due |= self._contain(self._end_waits)
+                if control_due or control in ready:
+                    control_due = self._contain(self._take_control)
+                if now >= next_sweep:
+                    next_sweep = now + SWEEP_SECONDS
+                    control_due |= self._contain(self._sweep)
 
-    def _contain(self, step: Callable[[], None]) -> None:
+    @staticmethod
+    def _seconds_to(moment: float) -> float:
+        return max(0.0, moment - time.monotonic())
+
+    def _contain(self, step: Callable[[], bool]) -> bool:
+        """Do one step; whether its socket is to be read again before the loop may wait."""
         try:
-            step()
+            return step()
         except zmq.ContextTerminated:
             raise
         except Exception as error:  # noqa: BLE001 - one message's defect is not everybody's loss
             self._traffic.defects += 1
             _log.exception("defect contained", error)
+            return True
 
     def _carry_out_calls(self) -> None:
         while self._calls:
@@ -179,12 +185,14 @@ class Broker:
                 return
             work()
 
-    def _take_sessions(self) -> None:
+    def _take_sessions(self) -> bool:
         desk = self._session_desk
         now = time.monotonic()
+        again = True
         for _ in range(SESSIONS_ROUND):
             received = self._sessions.receive()
             if received is None:
+                again = False
                 break
             routing, frame, peer = received
             self._traffic.sessions += 1
@@ -195,24 +203,30 @@ class Broker:
                 request = decode_sessions(frame)
             except MessageError as error:
                 self._traffic.errors[error.code] += 1
-                reply = encode_error(None, error.code, error.detail)
-                self._sessions.send(routing, reply)
+                self._sessions.send(routing, encode_error(None, error.code, error.detail))
                 continue
             self._traffic.puts += len(request.puts)
             self._traffic.lookups += len(request.lookups)
             desk.handle(routing, request, now)
-        self._send_answers()
+        return self._send_answers() or again
 
-    def _send_answers(self) -> None:
-        for routing, answers in self._session_desk.take_answers().items():
+    def _end_waits(self) -> bool:
+        self._session_desk.tick(time.monotonic())
+        return self._send_answers()
+
+    def _send_answers(self) -> bool:
+        """Send what is owed; whether that was anything."""
+        answers_by_reader = self._session_desk.take_answers()
+        for routing, answers in answers_by_reader.items():
             for batch in _batches(answers):
                 self._sessions.send(routing, encode_answers(batch))
+        return bool(answers_by_reader)
 
-    def _take_control(self) -> None:
+    def _take_control(self) -> bool:
         for _ in range(CONTROL_ROUND):
             received = self._control.receive()
             if received is None:
-                return
+                return False
             routing, frame, peer = received
             self._traffic.control += 1
             if isinstance(peer, MessageError):
@@ -220,15 +234,17 @@ class Broker:
                 continue
             now, wall = time.monotonic(), time.time()
             self._send_control(self._control_desk.handle(routing, peer, frame, now, wall))
+        return True
 
-    def _send_control(self, outgoing: Sequence[Outgoing]) -> None:
+    def _send_control(self, outgoing: Sequence[Outgoing]) -> bool:
         for routing, frame in outgoing:
             self._control.send(routing, frame)
+        return bool(outgoing)
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> bool:
         now = time.monotonic()
-        self._send_control(self._control_desk.tick(now))
         self._session_desk.cache.sweep(now, EXPIRED_PER_SWEEP)
+        return self._send_control(self._control_desk.tick(now))
 
 
 def _batches(answers: list[Answer]) -> Iterator[Sequence[Answer]]:

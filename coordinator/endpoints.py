@@ -87,6 +87,15 @@ class Endpoint:
             self._receive_local if self._path is not None else self._receive_curve
         )
 
+    def fileno(self) -> int:
+        """A descriptor for epoll; libzmq's own poll costs several system calls a message more.
+
+        It tells of commands of libzmq's I/O thread, not of messages (zmq_getsockopt(3), ZMQ_FD):
+        sending and receiving take them off, each for the other. So the loop may wait for it only
+        if :meth:`receive` was the last call on this socket, and returned None.
+        """
+        return int(self.socket.getsockopt(zmq.FD))
+
     def send(self, routing: bytes, frame: bytes) -> None:
         """Send one frame to a peer, or drop it.
 

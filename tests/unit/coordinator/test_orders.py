@@ -52,7 +52,9 @@ def test_nobody_answers_for_another_or_twice() -> None:
     assert orders.acknowledge(number, "a", OK) is None
     assert orders.acknowledge(number, "a", OK) is None
     assert orders.acknowledge(number + 1, "b", OK) is None
-    assert len(orders) == 1
+    outcome = orders.acknowledge(number, "b", OK)
+    assert outcome is not None
+    assert outcome.body == {"ok": True, "acks": {"a": OK, "b": OK}}
 
 
 def test_an_order_expires_and_names_who_was_silent() -> None:

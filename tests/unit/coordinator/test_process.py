@@ -113,7 +113,9 @@ def test_interrupt_and_hangup_are_the_supervisor_s_business(
         running.process.send_signal(signal.SIGHUP)
         with ControlClient(settings.control_endpoint) as client:
             assert client.request("ping", {}, 5)["boot"]
-        assert running.process.poll() is None
+        running.process.send_signal(signal.SIGTERM)
+        assert running.ends() == 0
+    assert b"Traceback" not in log.read_bytes()
 
 
 @pytest.mark.parametrize(
