@@ -329,6 +329,11 @@ class Resumption(Generic[Owner]):
         misses[reason] = misses.get(reason, 0) + 1
 
     def _set_due(self) -> None:
+        if self._lookups:
+            # An answer was taken in the round in which these were wanted: they leave in it all the
+            # same.
+            self.due = 0.0
+            return
         due = self._flush_at
         outstanding = self._outstanding
         if outstanding:

@@ -145,6 +145,19 @@ def test_an_answer_resumes_its_owner() -> None:
     assert resumption.due == math.inf
 
 
+def test_an_answer_in_between_does_not_hold_a_lookup_back() -> None:
+    """One round of the reader: a client offers a session, then another one's answer is taken."""
+    resumption = make()
+    first = ask(resumption, "first", now=1.0)
+    sent(resumption, now=1.0)
+    second = ask(resumption, "second", now=1.001, number=2)
+    resumption.received(encode_answers([Answer(first, None, None, "unknown")]), now=1.001)
+    assert resumption.due <= 1.001
+    (message,) = sent(resumption, now=1.001)
+    assert [lookup.token for lookup in message.lookups] == [second]
+    assert resumption.due == pytest.approx(1.001 + TIMEOUT)
+
+
 def test_an_answer_for_an_id_that_was_not_asked_for_is_a_miss() -> None:
     resumption = make()
     token = ask(resumption, "a", 10.0, 1)
