@@ -30,7 +30,7 @@ __all__ = ["PATIENT", "SHARDTLS", "Server", "running"]
 
 SHARDTLS: Final = str(Path(sys.executable).parent / "shardtls")
 
-PATIENT: Final = ("--lookup-timeout", "0.2", "--park", "0.1")
+PATIENT: Final = ("--lookup-timeout", "1", "--park", "0.5")
 """For tests of *whether* a session is found. The defaults (20 ms and 15 ms) are for a machine that
 runs its processes when they are ready, which one that compiles beside its tests does not; what
 becomes of these is checked in tests/faults and, on a quiet machine, in tests/bench.

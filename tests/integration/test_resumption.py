@@ -101,9 +101,9 @@ def test_a_ticket_offered_to_several_workers_at_once_resumes_at_most_once(hello:
 
 
 def test_a_tls12_session_offered_at_once_resumes_everywhere(hello: Server) -> None:
-    offers = offered_at_once(hello, "TLSv1.2", 12)
-    assert all(one.resumed for one in offers)
-    assert len({one.worker for one in offers}) > 1
+    rounds = [offered_at_once(hello, "TLSv1.2", 12) for _ in range(5)]
+    assert all(one.resumed for offers in rounds for one in offers)
+    assert any(len({one.worker for one in offers}) > 1 for offers in rounds)
 
 
 def test_a_session_of_a_connection_that_is_still_open_resumes(hello: Server) -> None:
