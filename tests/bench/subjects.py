@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from tests.bench.ticks import tree_seconds
 from tests.certificates import Certificate
@@ -18,7 +20,7 @@ from tests.ports import free_port
 from tests.server import running
 from tests.waiting import eventually
 
-__all__ = ["SUBJECTS", "Subject", "nginx", "shardtls"]
+__all__ = ["DEFAULT", "SUBJECTS", "Subject", "nginx", "shardtls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ http {{
   scgi_temp_path {folder}/scgi;
   keepalive_timeout 60s;
   server {{
-    listen 127.0.0.1:{port} ssl backlog=4096;
+    listen 127.0.0.1:{port} ssl backlog=4096{deferred};
     ssl_certificate {certificate.cert};
     ssl_certificate_key {certificate.key};
     ssl_protocols TLSv1.2 TLSv1.3;
@@ -72,8 +74,14 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, certificate: Certificate, workers: int) -> Iterator[Subject]:
-    """Start nginx; stop it at the end."""
+def nginx(
+    folder: Path, certificate: Certificate, workers: int, *, deferred: bool = False
+) -> Iterator[Subject]:
+    """Start nginx; stop it at the end.
+
+    :param deferred: accept a connection once its ClientHello is there (TCP_DEFER_ACCEPT), as
+        shardtls always does and nginx on request.
+    """
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     folder.mkdir(parents=True)
     folder.chmod(0o755)
@@ -81,7 +89,11 @@ def nginx(folder: Path, certificate: Certificate, workers: int) -> Iterator[Subj
     configuration = folder / "nginx.conf"
     configuration.write_text(
         NGINX_CONFIGURATION.format(
-            folder=folder, port=port, workers=workers, certificate=certificate
+            folder=folder,
+            port=port,
+            workers=workers,
+            certificate=certificate,
+            deferred=" deferred" if deferred else "",
         )
     )
     process = subprocess.Popen(
@@ -92,7 +104,8 @@ def nginx(folder: Path, certificate: Certificate, workers: int) -> Iterator[Subj
     try:
         eventually(lambda: _accepts(port), within=10, what="nginx to listen")
         version = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr
-        yield Subject("nginx", process.pid, "127.0.0.1", port, version.split(":")[-1].strip())
+        name = "nginx-deferred" if deferred else "nginx"
+        yield Subject(name, process.pid, "127.0.0.1", port, version.split(":")[-1].strip())
     finally:
         process.send_signal(signal.SIGQUIT)
         try:
@@ -110,7 +123,12 @@ def shardtls(folder: Path, certificate: Certificate, workers: int) -> Iterator[S
         yield Subject("shardtls", server.pid, server.host, server.port, version)
 
 
-SUBJECTS = {"shardtls": shardtls, "nginx": nginx}
+SUBJECTS: Final[dict[str, Callable[[Path, Certificate, int], AbstractContextManager[Subject]]]] = {
+    "shardtls": shardtls,
+    "nginx": nginx,
+    "nginx-deferred": partial(nginx, deferred=True),
+}
+DEFAULT: Final = ("shardtls", "nginx")
 
 
 def _accepts(port: int) -> bool:
