@@ -73,6 +73,9 @@ class TlsStream:
     ) -> None:
         started = time.monotonic()
         plain = socket.create_connection(address, timeout=timeout)
+        # As browsers and curl do. A TLS 1.2 resumption ends with the client's Finished; without
+        # this, its request would wait 40 ms for the server's delayed acknowledgement of that.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self.tls = context.wrap_socket(plain, server_hostname=server_name, session=session)
         except BaseException:
