@@ -11,18 +11,20 @@ from pathlib import Path
 __all__ = ["alive", "descriptors", "in_session", "stopped"]
 
 
-def _state_and_session(pid: int) -> tuple[str, int] | None:
+def _stat(file: Path) -> list[str] | None:
+    """The fields of a stat file from the state on; None if the process or thread is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return file.read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return fields[0], int(fields[3])
 
 
 def alive(pid: int) -> bool:
-    """It exists and is no zombie."""
-    found = _state_and_session(pid)
-    return found is not None and found[0] not in "ZX"
+    """It exists and is no zombie. A process whose first thread has ended is alive as long as
+    another thread of it is still ending: until then its descriptors are open.
+    """
+    threads = [_stat(file) for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return any(fields is not None and fields[0] not in "ZX" for fields in threads)
 
 
 def in_session(leader: int) -> list[int]:
@@ -30,8 +32,8 @@ def in_session(leader: int) -> list[int]:
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            found = _state_and_session(int(entry.name))
-            if found is not None and found[1] == leader and found[0] not in "ZX":
+            fields = _stat(entry / "stat")
+            if fields is not None and int(fields[3]) == leader and alive(int(entry.name)):
                 members.append(int(entry.name))
     return members
 
