@@ -65,17 +65,18 @@ class SessionsChannel:
         resumption = self.resumption
         for connection in resumption.expired(now):
             self._resume(connection, None)
-        awaited = resumption.outstanding - resumption.unsent
-        socket = self._socket
-        for frame in resumption.messages(now):
+        frames = resumption.messages(now)
+        if not frames or self._socket is None:
+            return
+        for frame in frames:
             try:
-                if socket is not None:
-                    socket.send(frame, _NOBLOCK)
+                self._socket.send(frame, _NOBLOCK)
             except zmq.Again:
                 self.undeliverable += 1
-        if awaited:
-            # The send may have taken in the signal of an answer, and then the descriptor is silent.
-            self.receive(now)
+        # A send takes in the descriptor's signal of what has arrived, be it an answer that nobody
+        # awaits any more. Left unread it would keep every later one from being signalled
+        # (zmq_getsockopt(3), ZMQ_FD), so a loop may wait only after a receive that found nothing.
+        self.receive(now)
 
     def receive(self, now: float) -> None:
         """Take every answer there is: the descriptor tells of a change only."""
