@@ -24,8 +24,8 @@ def test_scaling_up_and_down_costs_no_request(deployment: Deployment) -> None:
             traffic.more(10)
             assert len({one.worker for one in traffic.visits(settled)}) == workers
     assert traffic.failures == []
-    # Starting containers takes both cores of a small machine, and lookups their deadline.
-    assert any(one.resumed for one in traffic.visits(settled))
+    visits = traffic.visits(0)
+    assert sum(one.resumed for one in visits) >= 0.98 * (len(visits) - 4)
     assert deployment.workers()[0].inspect()["State"]["StartedAt"] == first["StartedAt"]
 
 
