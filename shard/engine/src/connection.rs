@@ -58,10 +58,10 @@ impl Connection {
         })
     }
 
-    /// Continue a parked connection.
+    /// Continue a parked connection; any other goes on as it was.
     pub fn resume(&self, found: Option<(Vec<u8>, Vec<u8>)>) -> Step {
         self.step(|inner, step| {
-            let Stage::Parked(raw, hello) = std::mem::replace(&mut inner.stage, Stage::Over) else {
+            let Some((raw, hello)) = inner.unpark() else {
                 return;
             };
             let host = inner.context.host(hello.server_name.as_deref());

@@ -161,3 +161,32 @@ fn bytes_that_are_no_tls_get_an_alert_and_linger() {
     assert_eq!(closed.reason, Reason::AlertSent);
     assert!(closed.alert.is_some());
 }
+
+#[test]
+fn a_resume_that_nobody_waits_for_does_nothing() {
+    let mut peers = Peers::new();
+    assert!(peers.server.resume(None).effects.is_empty());
+    assert!(matches!(
+        peers.handshake().effects.first(),
+        Some(Effect::Established(_))
+    ));
+    assert!(peers.server.resume(None).effects.is_empty());
+    peers.client.writer().write_all(b"still here").unwrap();
+    assert_eq!(peers.client_to_server().data, b"still here");
+}
+
+#[test]
+fn after_a_fatal_alert_only_what_is_encrypted_is_still_owed() {
+    let mut peers = Peers::new();
+    peers.handshake();
+    // More than the socket takes: the rest waits, most of it not encrypted yet.
+    assert!(peers.server.write(&vec![b'x'; 8 << 20]) > 0);
+    peers.wire.write_all(&[23, 3, 3, 0, 17]).unwrap();
+    peers.wire.write_all(&[0; 17]).unwrap();
+    assert!(peers.server.advance(false).lingering);
+    let mut scratch = vec![0; 1 << 16];
+    while peers.wire.read(&mut scratch).is_ok_and(|n| n > 0) {
+        peers.server.flush();
+    }
+    assert_eq!(peers.server.backlog(), 0);
+}

@@ -58,6 +58,13 @@ impl Outgoing {
         }
     }
 
+    /// Nothing more is encrypted; what is already is still sent.
+    pub fn forget_plaintext(&mut self) {
+        self.plaintext.clear();
+        self.encrypted = 0;
+        self.plaintext_len = 0;
+    }
+
     /// Hand the next plaintext to `encrypt`, at most [`ENCRYPT_AHEAD`] bytes.
     pub fn encrypt_next(&mut self, encrypt: impl FnOnce(&[u8])) {
         let Some(first) = self.plaintext.front() else {

@@ -173,6 +173,17 @@ impl State {
         self.stage = Stage::Parked(raw, hello);
     }
 
+    /// The bytes held back and what they offer, if it is parked; a stage has to follow.
+    pub fn unpark(&mut self) -> Option<(Vec<u8>, ClientHello)> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Parked(raw, hello) => Some((raw, hello)),
+            other => {
+                self.stage = other;
+                None
+            }
+        }
+    }
+
     pub fn begin(&mut self, config: Arc<ServerConfig>, raw: &[u8], step: &mut Step) {
         match ServerConnection::new(config) {
             Ok(mut tls) => {
@@ -258,6 +269,8 @@ impl State {
             // What the socket does not take is kept for `pump`.
             let _ = self.outgoing.writer(socket.as_fd()).write_all(&farewell);
         }
+        // Nothing is encrypted after a fatal alert (RFC 8446 §6.2), so nothing waits for it.
+        self.outgoing.forget_plaintext();
         self.sending = Sending::Notified;
     }
 
