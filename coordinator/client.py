@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Final, Protocol, Self
 
 import zmq
@@ -55,8 +56,9 @@ def dealer(
     :param curve: required by every ``tcp://`` endpoint.
     :raises zmq.ZMQError: the endpoint cannot be parsed, or a key is not valid Z85.
     """
-    socket = context.socket(zmq.DEALER)
-    try:
+    with ExitStack() as undo:
+        socket = context.socket(zmq.DEALER)
+        undo.callback(socket.close, 0)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -73,9 +75,7 @@ def dealer(
             socket.curve_publickey = curve.public.encode("ascii")
             socket.curve_secretkey = curve.secret.encode("ascii")
         socket.connect(endpoint)
-    except BaseException:
-        socket.close(0)
-        raise
+        undo.pop_all()
     return socket
 
 
@@ -101,11 +101,10 @@ class ControlClient:
         self._context: zmq.Context[zmq.Socket[bytes]] = (
             zmq.Context() if context is None else context
         )
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._end_context)
             self._socket = dealer(self._context, endpoint, curve)
-        except BaseException:
-            self._end_context()
-            raise
+            undo.pop_all()
         self._numbers = itertools.count(1)
 
     def request(self, type_: str, body: Mapping[str, Any], timeout: float) -> dict[str, Any]:

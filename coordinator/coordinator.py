@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any
 
 import zmq
@@ -47,12 +48,9 @@ class Coordinator:
         :param on_end: called from another thread if the broker ends by itself.
         :raises StartError: a setting cannot be followed; nothing is left behind.
         """
-        self._closers: list[Callable[[], None]] = []
-        try:
-            self._start(settings, on_end)
-        except BaseException:
-            self.stop()
-            raise
+        with ExitStack() as started:
+            self._start(started, settings, on_end)
+            self._started = started.pop_all()
 
     @property
     def admin_url(self) -> str:
@@ -79,10 +77,14 @@ class Coordinator:
 
     def stop(self) -> None:
         """Stop everything, the latest first. Bounded: about 3 s at worst."""
-        while self._closers:
-            self._closers.pop()()
+        self._started.close()
 
-    def _start(self, settings: CoordinatorSettings, on_end: Callable[[], None]) -> None:
+    def _start(
+        self, started: ExitStack, settings: CoordinatorSettings, on_end: Callable[[], None]
+    ) -> None:
+        """
+        :param started: told how to end each thing that has been started.
+        """
         process = Process(
             pid=os.getpid(),
             started=time.time(),
@@ -91,25 +93,25 @@ class Coordinator:
             deployment=settings.deployment,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._closers.append(lambda: context.destroy(linger=0))
+        started.callback(context.destroy, linger=0)
         traffic = Traffic()
         allowed = AllowList(settings.allowed)
         if settings.curve is not None:
             authenticator = Authenticator(context, allowed, traffic)
             authenticator.start()
-            self._closers.append(authenticator.stop)
+            started.callback(authenticator.stop)
         self._sessions = Endpoint(
             context, "coordinator.sessions", settings.sessions_endpoint, settings.curve, allowed
         )
-        self._closers.append(self._sessions.close)
+        started.callback(self._sessions.close)
         self._control = Endpoint(
             context, "coordinator.control", settings.control_endpoint, settings.curve, allowed
         )
-        self._closers.append(self._control.close)
+        started.callback(self._control.close)
 
         sources = available_sources(settings.entropy_sources)
         for source in sources:
-            self._closers.append(source.close)
+            started.callback(source.close)
         entropy = EntropyAccumulator(source.spec for source in sources)
 
         def deliver(name: str, samples: bytes) -> None:
@@ -151,9 +153,9 @@ class Coordinator:
         )
         self._broker = Broker(self._sessions, self._control, desk, control_desk, traffic, on_end)
         self._admin = AdminServer(settings.admin_host, settings.admin_port, self._broker.status)
-        self._closers.append(self._admin.close)
+        started.callback(self._admin.close)
         self._broker.start()
-        self._closers.append(self._broker.stop)
+        started.callback(self._broker.stop)
 
         gatherer = NoiseGatherer(
             sources,
@@ -161,9 +163,9 @@ class Coordinator:
             lambda name, reason: _forget(self._broker.call(lambda: failed(name, reason))),
         )
         gatherer.start()
-        self._closers.append(gatherer.stop)
+        started.callback(gatherer.stop)
         self._admin.start()
-        self._closers.append(self._admin.stop)
+        started.callback(self._admin.stop)
         _log.info(
             "coordinator ready",
             sessions=self._sessions.address,

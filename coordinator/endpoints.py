@@ -56,36 +56,38 @@ class Endpoint:
         self._allowed = allowed
         self._path = Path(endpoint[len("ipc://") :]) if endpoint.startswith("ipc://") else None
         self.socket = context.socket(zmq.ROUTER)
-        try:
-            self.socket.setsockopt(zmq.LINGER, 0)
-            self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-            self.socket.setsockopt(zmq.ROUTER_MANDATORY, 0)
-            self.socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-            self.socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
-            self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
-            self.socket.setsockopt(zmq.IPV6, 1)
-            if self._path is not None:
-                _bind_ipc(self.socket, setting, endpoint, self._path)
-                self._identity = self._path.stat().st_ino
-            elif curve is not None:
-                # A peer that vanished without a FIN would otherwise stay for hours.
-                self.socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-                self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
-                secure(self.socket, curve)
-                self.socket.bind(endpoint)
-            self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        except (zmq.ZMQError, OSError) as error:
-            self.socket.close(0)
-            raise StartError(
-                f"{setting}: cannot bind {endpoint}: {error.strerror}; stop what uses it or set"
-                " another endpoint"
-            ) from error
-        except BaseException:
-            self.socket.close(0)
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.socket.close, 0)
+            try:
+                self._bind(setting, endpoint, curve)
+            except (zmq.ZMQError, OSError) as error:
+                raise StartError(
+                    f"{setting}: cannot bind {endpoint}: {error.strerror}; stop what uses it or set"
+                    " another endpoint"
+                ) from error
+            undo.pop_all()
         self.receive: Callable[[], Received | None] = (
             self._receive_local if self._path is not None else self._receive_curve
         )
+
+    def _bind(self, setting: str, endpoint: str, curve: ServerCurve | None) -> None:
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 0)
+        self.socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        self.socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        self.socket.setsockopt(zmq.IPV6, 1)
+        if self._path is not None:
+            _bind_ipc(self.socket, setting, endpoint, self._path)
+            self._identity = self._path.stat().st_ino
+        elif curve is not None:
+            # A peer that vanished without a FIN would otherwise stay for hours.
+            self.socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+            self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
+            secure(self.socket, curve)
+            self.socket.bind(endpoint)
+        self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def fileno(self) -> int:
         """A descriptor for epoll; libzmq's own poll costs several system calls a message more.

@@ -7,8 +7,6 @@ no method blocks. What has to happen outside a connection is returned as an *eff
 from collections.abc import Sequence
 from typing import ClassVar, TypeAlias, final
 
-RUSTLS_VERSION: str
-
 @final
 class SessionWanted:
     """The client offers sessions: look them up and call :meth:`Connection.resume`.

@@ -144,11 +144,6 @@ class Resumption(Generic[Owner]):
         """Lookups whose answer is awaited."""
         return len(self._outstanding)
 
-    @property
-    def unsent(self) -> int:
-        """Those of :attr:`outstanding` that the next message will carry."""
-        return len(self._lookups)
-
     def issued(
         self,
         scope: bytes,

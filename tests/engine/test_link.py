@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, cast
+from typing import cast
 
 import pytest
 import zmq
@@ -22,6 +21,7 @@ from coordinator.protocol import (
 from shard.drbg import Drbg
 from shard.link import Link
 from shard.membership import Identity
+from tests.engine.router import RouterThread
 from tests.waiting import eventually
 
 TIMEOUT = 5.0
@@ -48,8 +48,8 @@ class Generator:
         return self.is_due
 
 
-class Control:
-    """A ROUTER in a thread.
+class Control(RouterThread):
+    """A *control* endpoint.
 
     :ivar requests: all that came.
     :ivar seeds: whether a seed is given, refused ("refused"), or not answered at all (None).
@@ -57,7 +57,7 @@ class Control:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
+        super().__init__(endpoint)
         self.requests: list[Request] = []
         self.acks: list[Ack] = []
         self.seeds: str | None = "given"
@@ -65,43 +65,24 @@ class Control:
         self.orders: list[bytes] = []
         self.silent = False
         self._peer = b""
-        self._stop = threading.Event()
-        self._bound = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="control")
 
     def kinds(self) -> list[str]:
         """Types of the requests so far."""
         return [request.type for request in self.requests]
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._bound.wait(TIMEOUT)
-        return self
+    def received(self, peer: bytes, frame: bytes) -> list[bytes]:
+        self._peer = peer
+        message = decode_control(frame)
+        if isinstance(message, Ack):
+            self.acks.append(message)
+            return []
+        self.requests.append(message)
+        reply = self._answer(message)
+        return [] if reply is None or self.silent else [reply]
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        router = context.socket(zmq.ROUTER)
-        router.bind(self.endpoint)
-        self._bound.set()
-        while not self._stop.is_set():
-            if router.poll(10):
-                self._peer, frame = router.recv_multipart()
-                message = decode_control(frame)
-                if isinstance(message, Ack):
-                    self.acks.append(message)
-                else:
-                    self.requests.append(message)
-                    reply = self._answer(message)
-                    if reply is not None and not self.silent:
-                        router.send_multipart([self._peer, reply])
-            while self.orders and self._peer:
-                router.send_multipart([self._peer, self.orders.pop(0)])
-        router.close(0)
-        context.term()
+    def turn(self, send: Callable[[bytes, bytes], None]) -> None:
+        while self.orders and self._peer:
+            send(self._peer, self.orders.pop(0))
 
     def _answer(self, request: Request) -> bytes | None:
         if request.type == "seed":

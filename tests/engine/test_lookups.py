@@ -9,20 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-import zmq
 
 from coordinator.protocol import Answer, Lookup, Put, decode_sessions, encode_answers
 from shard.resumption import Breaker
 from tests.certificates import Certificate
 from tests.engine.reading import TIMEOUT, Serving, serving
+from tests.engine.router import RouterThread
 from tests.waiting import eventually
 
 
-class Coordinator:
-    """A ROUTER in a thread: keeps what is put, and answers as `answer` says.
+class Coordinator(RouterThread):
+    """A *sessions* endpoint: keeps what is put, and answers as `answer` says.
 
     :ivar sessions: by scope and id.
     :ivar messages: how many came.
@@ -30,15 +30,12 @@ class Coordinator:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
+        super().__init__(endpoint)
         self.sessions: dict[tuple[bytes, bytes], bytes] = {}
         self.puts: list[Put] = []
         self.lookups: list[Lookup] = []
         self.messages = 0
         self.answer: Callable[[Lookup], list[bytes]] = self.honest
-        self._stop = threading.Event()
-        self._bound = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="coordinator")
 
     def honest(self, lookup: Lookup) -> list[bytes]:
         """Take it, if it is there."""
@@ -52,34 +49,14 @@ class Coordinator:
         """Answer nothing."""
         return []
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._bound.wait(TIMEOUT)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        router = context.socket(zmq.ROUTER)
-        router.bind(self.endpoint)
-        self._bound.set()
-        while not self._stop.is_set():
-            if router.poll(20):
-                peer, frame = router.recv_multipart()
-                request = decode_sessions(frame)
-                self.messages += 1
-                for put in request.puts:
-                    self.puts.append(put)
-                    self.sessions[put.scope, put.id] = put.value
-                for lookup in request.lookups:
-                    self.lookups.append(lookup)
-                    for reply in self.answer(lookup):
-                        router.send_multipart([peer, reply])
-        router.close(0)
-        context.term()
+    def received(self, peer: bytes, frame: bytes) -> list[bytes]:
+        request = decode_sessions(frame)
+        self.messages += 1
+        for put in request.puts:
+            self.puts.append(put)
+            self.sessions[put.scope, put.id] = put.value
+        self.lookups += request.lookups
+        return [reply for lookup in request.lookups for reply in self.answer(lookup)]
 
 
 class Client:

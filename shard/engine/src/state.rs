@@ -61,7 +61,7 @@ pub struct State {
     /// An orderly close is under way: what still comes is thrown away.
     pub closing: bool,
     pub established: bool,
-    /// close_notify came, and was told.
+    /// close_notify came.
     pub peer_closed: bool,
     pub peer_eof: bool,
     /// epoll reported a hangup: there is an end of file to find.
@@ -200,6 +200,7 @@ impl State {
             return;
         };
         let mut failure = None;
+        let mut notified = false;
         while !bytes.is_empty() {
             // After close_notify it takes no more: "Any data received after a closure alert has
             // been received MUST be ignored" (RFC 8446 §6.1).
@@ -218,6 +219,7 @@ impl State {
                     break;
                 }
             };
+            notified = state.peer_has_closed();
             let readable = state.plaintext_bytes_to_read();
             if readable > 0 {
                 let start = step.data.len();
@@ -243,6 +245,11 @@ impl State {
         }
         if let Some(error) = failure {
             self.fail(&error);
+        } else if notified && !self.peer_closed {
+            self.peer_closed = true;
+            if self.established && !self.closing {
+                step.effects.push(Effect::PeerClosed);
+            }
         }
     }
 
@@ -334,21 +341,12 @@ impl State {
         if self.closing {
             step.data.clear();
         }
-        match &mut self.stage {
+        match self.stage {
             Stage::Hello(_) if self.peer_eof => {
                 self.end(Reason::Truncated, "closed before its ClientHello");
             }
             Stage::Lingering if self.peer_eof => self.stage = Stage::Over,
-            Stage::Tls(tls) => {
-                let notified = tls
-                    .process_new_packets()
-                    .is_ok_and(|state| state.peer_has_closed());
-                if notified && !self.peer_closed {
-                    self.peer_closed = true;
-                    if self.established && !self.closing {
-                        step.effects.push(Effect::PeerClosed);
-                    }
-                }
+            Stage::Tls(_) => {
                 let done = self.closing && self.sending == Sending::Ended;
                 if done && (self.peer_closed || self.peer_eof) {
                     self.end(Reason::Done, "");

@@ -28,8 +28,6 @@ mod _engine {
         Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued, TlsContext,
         VirtualHost,
     };
-    #[pymodule_export]
-    const RUSTLS_VERSION: &str = "0.23.46";
 }
 
 #[pyclass(frozen, module = "shard._engine")]
