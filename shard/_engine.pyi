@@ -166,8 +166,8 @@ class Connection:
         :param hangup: the event had EPOLLRDHUP, EPOLLHUP or EPOLLERR: receive until end of file.
         """
     def resume(self, found: tuple[bytes, bytes] | None) -> Progress:
-        """Continue after :class:`SessionWanted`, with the (id, value) found or None. A connection that
-        is not parked goes on as it was.
+        """Continue after :class:`SessionWanted`, with the (id, value) found or None. A connection
+        that is not parked goes on as it was.
         """
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt and send, or queue what the socket does not take; nothing after a close.
