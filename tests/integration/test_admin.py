@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.certificates import Certificate
 from tests.client import TlsStream, client_context, visit
 from tests.server import Server, running
-from tests.waiting import eventually
+from tests.waiting import eventually, pause
 
 
 def test_status_has_what_tools_rely_on(hello: Server) -> None:
@@ -41,6 +41,13 @@ def handshakes(server: Server, kind: str) -> int:
 
 
 def test_status_counts_what_happens(hello: Server) -> None:
+    def settled() -> bool:
+        """Workers tell their counts with each heartbeat, 0.5 s apart: all of the past is in."""
+        before = handshakes(hello, "full"), handshakes(hello, "resumed")
+        pause(0.7)
+        return before == (handshakes(hello, "full"), handshakes(hello, "resumed"))
+
+    eventually(settled, within=10, what="what came before is counted")
     full, resumed = handshakes(hello, "full"), handshakes(hello, "resumed")
     hits = hello.status()["coordinator"]["sessions"]["hits"]
     context = client_context(hello.certificate, "TLSv1.3")
