@@ -137,5 +137,9 @@ def test_workers_start_while_the_coordinator_is_stopped(server: Server) -> None:
             within=5,
             what="two workers serve",
         )
-    eventually(lambda: len(server.workers()) == 2, within=3, what="two workers shown as ready")
-    assert victim not in server.worker_pids()
+    # It still shows the dead one as ready at first: what the workers sent meanwhile waits to be read.
+    eventually(
+        lambda: len(server.worker_pids() - {victim}) == 2 and victim not in server.worker_pids(),
+        within=3,
+        what="the worker and the new one shown as ready, the dead one gone",
+    )
