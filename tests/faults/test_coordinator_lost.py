@@ -137,7 +137,7 @@ def test_workers_start_while_the_coordinator_is_stopped(server: Server) -> None:
             within=5,
             what="two workers serve",
         )
-    # It still shows the dead one as ready at first: what the workers sent meanwhile waits to be read.
+    # It still shows the dead one as ready at first: what was sent meanwhile waits to be read.
     eventually(
         lambda: len(server.worker_pids() - {victim}) == 2 and victim not in server.worker_pids(),
         within=3,
