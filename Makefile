@@ -7,9 +7,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
+# Looked for once, when it is first needed, and only if there is no venv yet.
+PYTHON ?= $(eval PYTHON := $$(shell test -x $(BIN)/python && echo $(BIN)/python || .ci/interpreter))$(PYTHON)
 CRATE := shard/engine/Cargo.toml
 
 # One target directory and one interpreter for cargo and for maturin (which pip calls): AWS-LC, most
