@@ -25,7 +25,13 @@ from coordinator.endpoints import Endpoint
 from coordinator.errors import MessageError, ShardError
 from coordinator.log import get_logger
 from coordinator.lookups import SessionDesk
-from coordinator.protocol import Answer, decode_sessions, encode_answers, encode_error
+from coordinator.protocol import (
+    Answer,
+    decode_sessions,
+    encode_answers,
+    encode_error,
+    encode_recall,
+)
 from coordinator.traffic import Traffic
 
 __all__ = ["Broker", "BrokerStoppedError"]
@@ -39,6 +45,7 @@ EXPIRED_PER_SWEEP: Final = 1000
 ANSWER_BYTES: Final = 1024 * 1024
 """Values in one reply; far below the message limit, as one value may come on top."""
 
+_RECALL: Final = encode_recall()
 _T = TypeVar("_T")
 _log = get_logger("broker")
 
@@ -220,7 +227,10 @@ class Broker:
         for routing, answers in answers_by_reader.items():
             for batch in _batches(answers):
                 self._sessions.send(routing, encode_answers(batch))
-        return bool(answers_by_reader)
+        recalls = self._session_desk.take_recalls()
+        for routing in recalls:
+            self._sessions.send(routing, _RECALL)
+        return bool(answers_by_reader or recalls)
 
     def _take_control(self) -> bool:
         for _ in range(CONTROL_ROUND):

@@ -13,6 +13,7 @@ __all__ = [
     "LookupOp",
     "Order",
     "Put",
+    "Recall",
     "Refusal",
     "Reply",
     "Request",
@@ -74,6 +75,11 @@ class Answer:
 
     def __repr__(self) -> str:
         return f"Answer(token={self.token}, found={self.value is not None}, reason={self.reason!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The coordinator wants the puts that a reader collects: it is asked for one that it lacks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Every message is one ZeroMQ frame that holds one msgpack array: ``[VERSION, type
     worker → [1, "sessions", worker, [[scope, id, value, server_name], …],
                                      [[token, op, scope, [id, …]], …]]
     ←        [1, "answers", [[token, id | nil, value | nil, reason | nil], …]]
+    ←        [1, "recall"]                  send the puts that you collect
     ←        [1, "error", nil, code, detail]
 
 *control* endpoint::
@@ -38,6 +39,7 @@ from coordinator.messages import (
     LookupOp,
     Order,
     Put,
+    Recall,
     Refusal,
     Reply,
     Request,
@@ -70,6 +72,7 @@ __all__ = [
     "LookupOp",
     "Order",
     "Put",
+    "Recall",
     "Refusal",
     "Reply",
     "Request",
@@ -82,6 +85,7 @@ __all__ = [
     "encode_answers",
     "encode_error",
     "encode_order",
+    "encode_recall",
     "encode_reply",
     "encode_request",
     "encode_sessions",
@@ -165,7 +169,12 @@ def encode_answers(answers: Sequence[Answer]) -> bytes:
     return _pack([VERSION, "answers", [(a.token, a.id, a.value, a.reason) for a in answers]])
 
 
-def decode_answers(frame: bytes) -> tuple[Answer, ...] | Refusal:
+def encode_recall() -> bytes:
+    """The *sessions* endpoint's wish for the puts that a reader collects."""
+    return _pack([VERSION, "recall"])
+
+
+def decode_answers(frame: bytes) -> tuple[Answer, ...] | Recall | Refusal:
     """Check and decode what the *sessions* endpoint sent.
 
     :raises MessageError: whatever is wrong with it.
@@ -173,6 +182,8 @@ def decode_answers(frame: bytes) -> tuple[Answer, ...] | Refusal:
     fields = _unpack(frame)
     if fields[1] == "error":
         return _refusal(fields)
+    if fields[1] == "recall" and len(fields) == 2:
+        return Recall()
     if fields[1] != "answers" or len(fields) != 3 or not isinstance(fields[2], list):
         raise MessageError(ERROR_SHAPE, "expected answers")
     return tuple([_answer(item) for item in fields[2]])

@@ -5,6 +5,7 @@ What to send and whom an answer concerns is decided in :mod:`shard.resumption`.
 
 from __future__ import annotations
 
+import math
 import select
 from collections.abc import Callable
 from typing import Final
@@ -16,7 +17,10 @@ from shard.connection import Connection
 from shard.resumption import Found, Resumption
 from shard.worker_settings import WorkerSettings
 
-__all__ = ["SessionsChannel"]
+__all__ = ["LEAVE_WITHIN", "SessionsChannel"]
+
+LEAVE_WITHIN: Final = 0.2
+"""Seconds, as for the link's last message."""
 
 _NOBLOCK: Final = zmq.NOBLOCK
 
@@ -56,27 +60,32 @@ class SessionsChannel:
         epoll.register(self.fd, select.EPOLLIN)
 
     def close(self) -> None:
-        """Close the socket; what is queued in it is dropped."""
+        """Send the puts that are collected, and close; they have :data:`LEAVE_WITHIN` to leave."""
         if self._socket is not None:
-            self._socket.close(0)
+            self._send(self._socket, math.inf)
+            self._socket.close(int(LEAVE_WITHIN * 1000))
 
     def exchange(self, now: float) -> None:
         """Give up on late answers, and send what is due."""
         resumption = self.resumption
         for connection in resumption.expired(now):
             self._resume(connection, None)
-        frames = resumption.messages(now)
-        if not frames or self._socket is None:
+        if self._socket is None or not self._send(self._socket, now):
             return
-        for frame in frames:
-            try:
-                self._socket.send(frame, _NOBLOCK)
-            except zmq.Again:
-                self.undeliverable += 1
         # A send takes in the descriptor's signal of what has arrived, be it an answer that nobody
         # awaits any more. Left unread it would keep every later one from being signalled
         # (zmq_getsockopt(3), ZMQ_FD), so a loop may wait only after a receive that found nothing.
         self.receive(now)
+
+    def _send(self, socket: zmq.Socket[bytes], now: float) -> bool:
+        """Send what is due; whether that was anything."""
+        frames = self.resumption.messages(now)
+        for frame in frames:
+            try:
+                socket.send(frame, _NOBLOCK)
+            except zmq.Again:
+                self.undeliverable += 1
+        return bool(frames)
 
     def receive(self, now: float) -> None:
         """Take every answer there is: the descriptor tells of a change only."""

@@ -4,8 +4,11 @@ Pure: `now` (seconds of a monotonic clock) and frames are passed in, frames and 
 One instance belongs to one reader thread. It names a waiting connection by a token that is never
 used again, so that a late answer cannot reach another client.
 
-* **Puts are collected** for :data:`FLUSH_AFTER` seconds or :data:`FLUSH_ENTRIES` entries: what
-  costs is a lone message, not an entry. A lookup takes the puts that are waiting along.
+* **Puts are collected**, as what costs is a lone message, not an entry: they leave after
+  :data:`FLUSH_AFTER` seconds, but :data:`FLUSH_EVERY` seconds after the message before, or when
+  there are :data:`FLUSH_ENTRIES`. A lookup takes the waiting puts along. A coordinator that
+  is asked for what it does not have *recalls* them: they leave at once, or, if there are none, the
+  next ones leave after :data:`RECALLED_FLUSH_AFTER`.
 * **Lookups have a deadline** after which the handshake goes on in full.
 * **A circuit breaker** keeps a lost coordinator from costing every client that deadline: after
   :data:`BREAKER_DEADLINES` of them in a row nobody is asked for, but for one probe every
@@ -29,6 +32,7 @@ from coordinator.protocol import (
     Lookup,
     LookupOp,
     Put,
+    Recall,
     Refusal,
     decode_answers,
     encode_sessions,
@@ -38,17 +42,25 @@ __all__ = [
     "BREAKER_DEADLINES",
     "FLUSH_AFTER",
     "FLUSH_ENTRIES",
+    "FLUSH_EVERY",
     "HELD_BYTES",
     "HELD_ENTRIES",
     "PROBE_INTERVAL",
+    "RECALLED_FLUSH_AFTER",
     "Breaker",
     "Found",
     "Resumption",
 ]
 
 FLUSH_AFTER: Final = 0.005
-"""Seconds a put waits for company; well under the coordinator's parking of early lookups."""
-FLUSH_ENTRIES: Final = 64
+"""Seconds a put waits for company."""
+FLUSH_EVERY: Final = 0.02
+"""Seconds between two messages of puts that nobody asked for; a worker that is killed takes the
+sessions of this time with it."""
+RECALLED_FLUSH_AFTER: Final = 0.002
+"""Seconds a put waits that the coordinator has asked for before it was there; well under the time
+for which it parks a lookup."""
+FLUSH_ENTRIES: Final = 128
 BREAKER_DEADLINES: Final = 3
 PROBE_INTERVAL: Final = 0.25
 """Seconds."""
@@ -97,6 +109,8 @@ class Resumption(Generic[Owner]):
         "_probe_at",
         "_put_bytes",
         "_puts",
+        "_recalled",
+        "_sent_at",
         "_timeout",
         "_worker",
         "breaker",
@@ -121,6 +135,8 @@ class Resumption(Generic[Owner]):
         self._puts: deque[Put] = deque()
         self._put_bytes = 0
         self._flush_at = math.inf
+        self._sent_at = -math.inf
+        self._recalled = False
         self._lookups: list[Lookup] = []
         # Every deadline is the same time away, so insertion order is deadline order.
         self._outstanding: dict[int, tuple[float, Owner, Sequence[bytes]]] = {}
@@ -166,7 +182,10 @@ class Resumption(Generic[Owner]):
         elif len(puts) >= FLUSH_ENTRIES or self._put_bytes >= _MESSAGE_PUT_BYTES:
             self._flush_at = self.due = now
         elif self._flush_at == math.inf and puts:
-            self._flush_at = now + FLUSH_AFTER
+            if self._recalled:
+                self._flush_at = now + RECALLED_FLUSH_AFTER
+            else:
+                self._flush_at = max(now + FLUSH_AFTER, self._sent_at + FLUSH_EVERY)
             self.due = min(self.due, self._flush_at)
 
     def wanted(
@@ -209,7 +228,9 @@ class Resumption(Generic[Owner]):
         self._lookups = [lookup for lookup in self._lookups if lookup.token != token]
 
     def messages(self, now: float) -> list[bytes]:
-        """The frames to send now, in order. Call it at the end of a round, once :attr:`due`."""
+        """The frames to send now, in order. Call it at the end of a round, once :attr:`due`; with
+        infinity, what is collected leaves whatever the time.
+        """
         frames: list[bytes] = []
         lookups = self._lookups
         puts = self._puts
@@ -223,6 +244,9 @@ class Resumption(Generic[Owner]):
                 lookups = lookups[MAX_LOOKUPS:]
                 if not puts and not lookups:
                     break
+            if frames:
+                self._sent_at = now
+                self._recalled = False
             self._lookups = []
             self._flush_at = math.inf
         self._set_due()
@@ -237,6 +261,9 @@ class Resumption(Generic[Owner]):
             return []
         if isinstance(answers, Refusal):
             self.refused += 1
+            return []
+        if isinstance(answers, Recall):
+            self._recall(now)
             return []
         resumed: list[tuple[Owner, Found | None]] = []
         for answer in answers:
@@ -277,6 +304,11 @@ class Resumption(Generic[Owner]):
             return
         self._probe_at = now
         if self._puts:
+            self._flush_at = self.due = now
+
+    def _recall(self, now: float) -> None:
+        self._recalled = True
+        if self._puts and self.breaker is Breaker.CLOSED:
             self._flush_at = self.due = now
 
     def _batch(self) -> list[Put]:

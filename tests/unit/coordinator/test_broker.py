@@ -20,6 +20,7 @@ from coordinator.protocol import (
     Lookup,
     LookupOp,
     Put,
+    Recall,
     Refusal,
     decode_answers,
     encode_sessions,
@@ -46,7 +47,7 @@ def take(reader: Reader, *numbers: int) -> None:
     reader.send(encode_sessions("w", [], lookups))
 
 
-def receive(reader: Reader) -> tuple[Answer, ...] | Refusal:
+def receive(reader: Reader) -> tuple[Answer, ...] | Recall | Refusal:
     assert reader.poll(5000), "no answer within 5 s"
     return decode_answers(reader.recv())
 
@@ -56,7 +57,8 @@ def answers(reader: Reader, count: int) -> list[Answer]:
     while len(received) < count:
         batch = receive(reader)
         assert not isinstance(batch, Refusal), batch
-        received += batch
+        if not isinstance(batch, Recall):
+            received += batch
     return received
 
 

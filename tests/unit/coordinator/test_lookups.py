@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.lookups import SessionDesk
+from coordinator.lookups import RECALL_AFTER, SessionDesk
 from coordinator.parking import ParkingTable
 from coordinator.protocol import Answer, Lookup, LookupOp, Put, SessionsRequest
 from coordinator.sessions import SessionCache
@@ -54,6 +54,8 @@ def test_a_lookup_waits_for_its_put_and_is_answered_with_it() -> None:
     sessions = desk()
     sessions.handle(b"r", take(7, 1), 0.0)
     assert sessions.take_answers() == {}
+    assert sessions.next_deadline() == RECALL_AFTER
+    sessions.tick(RECALL_AFTER)
     assert sessions.next_deadline() == PARK
     sessions.handle(b"q", put(1), 0.010)
     assert sessions.take_answers() == {b"r": [found(7, 1)]}
@@ -72,6 +74,37 @@ def test_a_lookup_that_waited_in_vain_is_unknown() -> None:
     sessions.handle(b"q", put(1), 1.1)
     assert sessions.take_answers() == {}
     assert len(sessions.parking) == 0
+
+
+def test_a_lookup_that_waits_recalls_what_readers_collect() -> None:
+    """Each reader is asked once, and again only after its next message."""
+    sessions = desk()
+    sessions.handle(b"a", put(1), 0.0)
+    sessions.handle(b"b", put(2), 0.0)
+    sessions.handle(b"r", take(7, 3), 1.0)
+    assert sessions.take_recalls() == []
+    sessions.tick(1.0 + RECALL_AFTER)
+    assert sessions.take_recalls() == [b"a", b"b", b"r"]
+    sessions.handle(b"r", take(8, 4), 1.003)
+    sessions.tick(1.003 + RECALL_AFTER)
+    assert sessions.take_recalls() == [b"r"]
+    sessions.handle(b"a", put(3), 1.006)
+    assert sessions.take_answers() == {b"r": [found(7, 3)]}
+    sessions.handle(b"r", take(9, 5), 1.010)
+    sessions.tick(1.010 + RECALL_AFTER)
+    assert sorted(sessions.take_recalls()) == [b"a", b"r"]
+
+
+def test_a_lookup_answered_in_time_recalls_nothing() -> None:
+    sessions = desk()
+    sessions.handle(b"a", put(1), 0.0)
+    sessions.handle(b"r", take(7, 2), 1.0)
+    sessions.handle(b"a", put(2), 1.001)
+    sessions.tick(1.0 + RECALL_AFTER)
+    assert sessions.take_recalls() == []
+    # Its moment has passed; the next one has its own.
+    sessions.handle(b"r", take(8, 3), 2.0)
+    assert sessions.next_deadline() == 2.0 + RECALL_AFTER
 
 
 def test_of_several_parked_takes_the_first_gets_it() -> None:

@@ -26,6 +26,7 @@ from coordinator.protocol import (
     LookupOp,
     Order,
     Put,
+    Recall,
     Refusal,
     Reply,
     Request,
@@ -38,6 +39,7 @@ from coordinator.protocol import (
     encode_answers,
     encode_error,
     encode_order,
+    encode_recall,
     encode_reply,
     encode_request,
     encode_sessions,
@@ -85,6 +87,12 @@ def test_a_sessions_message_survives(
 @given(st.lists(answers, max_size=5))
 def test_answers_survive(some: list[Answer]) -> None:
     assert decode_answers(encode_answers(some)) == tuple(some)
+
+
+def test_recall_round_trip() -> None:
+    assert decode_answers(encode_recall()) == Recall()
+    with pytest.raises(MessageError):
+        decode_answers(msgpack.packb([VERSION, "recall", 1]))
 
 
 @given(tokens, bodies)

@@ -15,13 +15,16 @@ from coordinator.protocol import (
     decode_sessions,
     encode_answers,
     encode_error,
+    encode_recall,
 )
 from shard.resumption import (
     FLUSH_AFTER,
     FLUSH_ENTRIES,
+    FLUSH_EVERY,
     HELD_BYTES,
     HELD_ENTRIES,
     PROBE_INTERVAL,
+    RECALLED_FLUSH_AFTER,
     Breaker,
     Resumption,
 )
@@ -84,6 +87,39 @@ def test_puts_wait_for_company_and_leave_together() -> None:
     assert message.worker == "w-0.1"
     assert message.lookups == ()
     assert resumption.due == math.inf
+
+
+def test_recalled_puts_leave_at_once() -> None:
+    resumption = make()
+    issue(resumption, 2, 10.0)
+    assert resumption.received(encode_recall(), 10.001) == []
+    assert resumption.due == 10.001
+    (message,) = sent(resumption, 10.001)
+    assert len(message.puts) == 2
+    issue(resumption, 1, 10.002)
+    assert resumption.due == 10.001 + FLUSH_EVERY
+
+
+def test_a_recall_that_finds_nothing_speeds_the_next_puts() -> None:
+    resumption = make()
+    resumption.received(encode_recall(), 10.0)
+    assert resumption.due == math.inf
+    issue(resumption, 1, 20.0)
+    assert resumption.due == 20.0 + RECALLED_FLUSH_AFTER
+    assert len(sent(resumption, 20.0 + RECALLED_FLUSH_AFTER)) == 1
+    issue(resumption, 1, 30.0)
+    assert resumption.due == 30.0 + FLUSH_AFTER
+
+
+def test_under_load_messages_are_some_time_apart() -> None:
+    resumption = make()
+    issue(resumption, 1, 10.0)
+    assert len(sent(resumption, 10.0 + FLUSH_AFTER)) == 1
+    issue(resumption, 1, 10.006)
+    assert resumption.due == 10.0 + FLUSH_AFTER + FLUSH_EVERY
+    assert len(sent(resumption, resumption.due)) == 1
+    issue(resumption, 1, 11.0)
+    assert resumption.due == 11.0 + FLUSH_AFTER
 
 
 def test_enough_puts_leave_at_once() -> None:
