@@ -27,10 +27,10 @@ outlives exec), so there is no moment at which one of them could end a child.
 class Programs:
     """The argv of each kind of child."""
 
-    # -P: the coordinator never imports from the directory that the server was started in. A worker
-    # does, as that is where the user's application may be.
+    # -P: neither finds its own modules in the directory that the server was started in. A worker
+    # looks there for the user's application, and only for that (shard.apps.load).
     coordinator: Sequence[str] = (sys.executable, "-P", "-m", "coordinator")
-    worker: Sequence[str] = (sys.executable, "-m", "shard.worker")
+    worker: Sequence[str] = (sys.executable, "-P", "-m", "shard.worker")
 
 
 class Child:

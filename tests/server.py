@@ -193,12 +193,14 @@ def running(
     arguments: Sequence[str] = (),
     config: str | None = None,
     environment: dict[str, str] | None = None,
+    directory: Path | None = None,
     wait: bool = True,
 ) -> Iterator[Server]:
     """Start a server in `folder`, wait until it is ready, and stop it with :meth:`Server.stop`.
 
     :param arguments: more flags of ``shardtls up``.
     :param config: text of a TOML file.
+    :param directory: where it is started; default: where the tests are.
     :param wait: False if the test waits itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -221,6 +223,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            cwd=directory,
             env={**_without_settings(os.environ), **(environment or {})},
         )
     server = Server(

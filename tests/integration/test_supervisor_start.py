@@ -20,7 +20,7 @@ from tests.certificates import Certificate
 from tests.client import client_context, visit
 from tests.ports import free_port
 from tests.processes import in_session
-from tests.server import SHARDTLS
+from tests.server import SHARDTLS, running
 from tests.waiting import eventually
 
 
@@ -208,3 +208,14 @@ def test_coordinator_and_workers_apart_over_curve(
             forbidden = ask("scale", "1")
             assert forbidden.returncode == 1
             assert "Traceback" not in forbidden.stderr
+
+
+def test_modules_of_the_same_names_in_the_working_directory_are_not_ours(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    for name in ("shard", "coordinator"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')\n")
+    folder = tmp_path / "run"
+    with running(folder, certificate=certificate, workers=1, directory=tmp_path) as server:
+        assert visit(server.address, client_context(certificate)).worker
