@@ -51,6 +51,7 @@ def test_every_command_has_its_help() -> None:
         "rotate",
         "purge",
         "status",
+        "top",
         "check",
         "cert",
         "keys",
@@ -115,6 +116,13 @@ def test_an_endpoint_that_is_wrong(endpoint: str, word: str) -> None:
     done = shardtls("status", "--coordinator", endpoint, SHARDTLS_COORDINATOR_KEY_DIR="")
     assert done.returncode == 2
     assert word in done.stderr
+
+
+def test_top_looks_again_and_tells_rates(hello: Server) -> None:
+    shown = hello.command("top", "--count", "2", "--interval", "0.1")
+    assert shown.returncode == 0
+    assert shown.stdout.count("WORKER") == 2
+    assert "handshakes; " in shown.stdout
 
 
 def test_status_for_people_and_as_json(hello: Server) -> None:
