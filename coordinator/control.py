@@ -215,7 +215,7 @@ class ControlDesk:
         outgoing: list[Outgoing] = [call.reply({"boot": self.process.boot})]
         earlier = self._seeds.watch(member.id, marks)
         if earlier is not None:
-            outgoing += self._quarantine(
+            outgoing += self._quarantine.begin(
                 (earlier, member.id), "a first output came twice", call.now
             )
         return outgoing

@@ -19,7 +19,7 @@ from coordinator.errors import (
     StartError,
 )
 from shard import __version__
-from shard.cli import certificates, checking, keys, orders, running, status
+from shard.cli import certificates, checking, entropy, keys, orders, running, status
 
 __all__ = ["main"]
 
@@ -93,6 +93,7 @@ for command in (
     orders.rotate,
     orders.purge,
     status.status,
+    entropy.entropy,
     checking.check,
     certificates.cert,
     keys.keys,

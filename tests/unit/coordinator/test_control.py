@@ -9,8 +9,9 @@ import pytest
 
 from coordinator.control import ControlDesk, Outgoing
 from coordinator.entropy import EntropyAccumulator
+from coordinator.gathering import fill
 from coordinator.lookups import SessionDesk
-from coordinator.noise import SystemRandomSource, fill
+from coordinator.noise import SystemRandomSource
 from coordinator.orders import OrderBook
 from coordinator.parking import ParkingTable
 from coordinator.permissions import LOCAL, AllowList, Peer
@@ -187,7 +188,7 @@ def test_every_seed_differs_and_is_in_the_ledger(script: Script) -> None:
 def test_without_entropy_a_seed_is_refused_and_counted() -> None:
     script = Script(entropy=False)
     answer = script.refusal(WORKER, "seed", {"id": "a-0.1", "purpose": "instantiate"})
-    assert answer.code == "refused"
+    assert answer.code == "insufficient_entropy"
     assert "bits of entropy" in answer.detail
     assert script.status()["coordinator"]["entropy"]["refusals"] == 1
 
