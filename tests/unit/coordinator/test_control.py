@@ -11,7 +11,7 @@ from coordinator.control import ControlDesk, Outgoing
 from coordinator.entropy import EntropyAccumulator
 from coordinator.gathering import fill
 from coordinator.lookups import SessionDesk
-from coordinator.noise import SystemRandomSource
+from coordinator.noise import SystemRandomSource, WorkersSource
 from coordinator.orders import OrderBook
 from coordinator.parking import ParkingTable
 from coordinator.permissions import LOCAL, AllowList, Peer
@@ -48,10 +48,11 @@ SUPERVISOR_BODY = {**WORKER_BODY, "role": "supervisor", "id": "a", "slot": None}
 class Script:
     """A desk, and a clock that the test moves."""
 
-    def __init__(self, *, entropy: bool = True) -> None:
+    def __init__(self, *, entropy: bool = True, back: bool = False) -> None:
         self.now = 0.0
         source = SystemRandomSource()
-        self.entropy = EntropyAccumulator([source.spec] if entropy else [])
+        specs = [source.spec] if entropy else []
+        self.entropy = EntropyAccumulator([*specs, WorkersSource.spec] if back else specs)
         self.traffic = Traffic()
         self.cache = SessionCache(ttl=10.0, max_bytes=1 << 20, max_entries=100)
         self.desk = ControlDesk(
@@ -318,7 +319,7 @@ ALLOWED = AllowList(
 MAY = {
     "worker": {"register", "heartbeat", "goodbye", "seed", "ping"},
     "supervisor": {"register", "heartbeat", "goodbye", "seed", "ping"},
-    "admin": {"status", "scale", "drain", "reload", "rotate", "purge", "ping"},
+    "admin": {"status", "entropy", "scale", "drain", "reload", "rotate", "purge", "ping"},
 }
 
 
