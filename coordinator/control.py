@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator import bodies
-from coordinator.entropy import LEDGER_LINES, EntropyAccumulator, RepeatedSeedError
+from coordinator.entropy import EntropyAccumulator, RepeatedSeedError
 from coordinator.errors import MessageError
 from coordinator.log import get_logger
 from coordinator.lookups import SessionDesk
@@ -21,6 +21,7 @@ from coordinator.protocol import (
     ERROR_ENTROPY,
     ERROR_REFUSED,
     MARK_BYTES,
+    MAX_LEDGER_LINES,
     MAX_MARKS,
     MAX_NOISE_BYTES,
     Ack,
@@ -264,9 +265,9 @@ class ControlDesk:
         return [call.reply(body)]
 
     def _entropy(self, call: _Call) -> list[Outgoing]:
-        lines = LEDGER_LINES
+        lines = MAX_LEDGER_LINES
         if "limit" in call.body:
-            lines = bodies.count(call.body, "limit", LEDGER_LINES)
+            lines = bodies.count(call.body, "limit", MAX_LEDGER_LINES)
         return [call.reply({"entropy": self._seeds.view(call.now, lines)})]
 
     def _scale(self, call: _Call) -> list[Outgoing]:

@@ -24,11 +24,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from coordinator.errors import ShardError
-from coordinator.protocol import SEED_BYTES
+from coordinator.protocol import MAX_LEDGER_LINES, SEED_BYTES
 from coordinator.source import Source, SourceSpec, SourceState
 
 __all__ = [
-    "LEDGER_LINES",
     "REQUIRED_BITS",
     "RETEST_SECONDS",
     "EntropyAccumulator",
@@ -44,7 +43,6 @@ REQUIRED_BITS: Final = SEED_BYTES * 8 + 64
 """For full entropy the input must exceed the output by 64 bits (SP 800-90C)."""
 
 RETEST_SECONDS: Final = 60.0
-LEDGER_LINES: Final = 1024
 
 _POOL_BYTES: Final = 64
 
@@ -113,7 +111,7 @@ class EntropyAccumulator:
         required_bits: int = REQUIRED_BITS,
         retest: float = RETEST_SECONDS,
         remembered: int = 4096,
-        ledger: int = LEDGER_LINES,
+        ledger: int = MAX_LEDGER_LINES,
     ) -> None:
         """
         :param required_bits: for one seed, at least :data:`REQUIRED_BITS` for full entropy.

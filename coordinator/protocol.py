@@ -58,6 +58,7 @@ __all__ = [
     "ID_BYTES",
     "MARK_BYTES",
     "MAX_IDS",
+    "MAX_LEDGER_LINES",
     "MAX_LOOKUPS",
     "MAX_MARKS",
     "MAX_MESSAGE_BYTES",
@@ -110,6 +111,8 @@ MARK_BYTES: Final = 32
 """The mark of a DRBG's first output after a seed: a SHA-256 hash."""
 MAX_MARKS: Final = 8
 """Marks in a heartbeat."""
+MAX_LEDGER_LINES: Final = 1024
+"""Seeds that the coordinator can tell of."""
 MAX_NOISE_BYTES: Final = 64
 """What a worker sends back with a request for a seed."""
 

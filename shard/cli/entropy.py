@@ -9,21 +9,32 @@ from typing import Any, Final
 
 import click
 
+from coordinator.protocol import MAX_LEDGER_LINES
 from shard.cli.connecting import Target, connected, target_options
 from shard.cli.status import WITHIN, span, table
 
 __all__ = ["entropy", "render"]
 
 LIMIT: Final = 20
-MAX_LIMIT: Final = 1024
-"""As many lines as the coordinator's ledger keeps."""
+
+_SOURCE_HEAD: Final = (
+    "SOURCE",
+    "STATE",
+    "CLAIM",
+    "SAMPLES",
+    "BITS",
+    "ALARMS",
+    "FAILURES",
+    "LAST FAILURE",
+    "REASON",
+)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The whole object.")
 @click.option(
     "--limit",
-    type=click.IntRange(0, MAX_LIMIT),
+    type=click.IntRange(0, MAX_LEDGER_LINES),
     default=LIMIT,
     show_default=True,
     metavar="N",
@@ -48,7 +59,7 @@ def render(shown: Mapping[str, Any]) -> str:
         head,
         "",
         *table(
-            ("SOURCE", "STATE", "CLAIM", "SAMPLES", "BITS", "ALARMS", "FAILURES", "LAST", "REASON"),
+            _SOURCE_HEAD,
             [_source_row(source) for source in shown["sources"]],
         ),
         "",
@@ -57,9 +68,10 @@ def render(shown: Mapping[str, Any]) -> str:
             [_ledger_row(line) for line in shown["ledger"]],
         ),
     ]
-    hidden = shown["ledger_length"] - len(shown["ledger"])
+    length = shown["ledger_length"]
+    hidden = length - len(shown["ledger"])
     if hidden > 0:
-        lines.append(f"{hidden} earlier ones: --limit {min(shown['ledger_length'], MAX_LIMIT)}")
+        lines.append(f"{hidden} earlier ones: --limit {length}")
     return "\n".join(lines)
 
 
