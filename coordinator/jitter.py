@@ -19,7 +19,7 @@ CLAIM: Final = 1 / 3
 THRESHOLD: Final = 192
 """Samples that are worth 64 bits."""
 SAMPLES: Final = 64
-"""A read's: about 0.1 ms."""
+"""A read's: about 0.1 ms, for which this thread holds the interpreter and the broker may wait."""
 
 _MEMORY_BYTES: Final = 64 * 1024
 """More than most first-level data caches."""

@@ -51,6 +51,7 @@ def test_every_command_has_its_help() -> None:
         "rotate",
         "purge",
         "status",
+        "entropy",
         "check",
         "cert",
         "keys",

@@ -63,8 +63,8 @@ def test_entropy_sources(text: str, name: str, arguments: tuple[str, ...], claim
         ("command:cat /dev/zero", "absolute path of its program"),
         ("command:/bin/x 'a", "No closing quotation"),
         ("file:/a\nb", "absolute path"),
-        ("file:/a@0", "no 0 to 8 bits"),
-        ("file:/a@8.1", "no 0 to 8 bits"),
+        ("file:/a@0", "over 0 and at most 8"),
+        ("file:/a@8.1", "over 0 and at most 8"),
         ("jitter@2", "none of"),
     ],
 )
