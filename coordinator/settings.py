@@ -58,7 +58,9 @@ class EntropySource:
             what = "its file" if kind == "file" else "its program"
             raise ValueError(f"entropy source {text!r} needs the absolute path of {what}")
         if claim is not None and not 0 < float(claim) <= 8:
-            raise ValueError(f"entropy source {text!r}: a claim is over 0 and at most 8 bits a byte")
+            raise ValueError(
+                f"entropy source {text!r}: a claim is over 0 and at most 8 bits a byte"
+            )
         return cls(
             kind=kind,
             arguments=arguments,

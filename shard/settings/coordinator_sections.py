@@ -191,7 +191,7 @@ class EntropySection(Section):
         AfterValidator(check_entropy_sources),
         Key(
             "--entropy-sources",
-            "Noise sources of the coordinator, the last two with a claim such as @0.5.",
+            "getrandom, hwrng, jitter, workers, file:/PATH@CLAIM, command:/PROGRAM@CLAIM.",
             'any of "getrandom", "hwrng", "jitter", "workers", "file:/PATH" and '
             '"command:/PROGRAM …", the last two with a claim in bits a byte such as "@0.5"',
             "NAME,…",
