@@ -106,15 +106,18 @@ def test_without_enough_entropy_workers_go_on_with_their_own_and_say_so(
 
 
 def test_the_ledger_says_who_got_what(hello: Server) -> None:
-    shown = json.loads(hello.command("entropy", "--json").stdout)
+    shown = json.loads(hello.command("entropy", "--json", "--limit", "1024").stdout)
     first = shown["ledger"][0]
     assert first["number"] == 1
     assert first["purpose"] == "instantiate"
     assert first["sources"]["getrandom"] >= 448
-    assert shown["ledger_length"] == shown["seeds"]
+    requesters = {line["requester"] for line in shown["ledger"]}
+    assert requesters >= {worker["id"] for worker in hello.workers()}
+    assert shown["ledger_length"] == shown["seeds"] == len(shown["ledger"])
     for_people = hello.command("entropy", "--limit", "1")
     assert for_people.returncode == 0, for_people.stderr
-    assert for_people.stdout.count("instantiate") == 1
+    listed = for_people.stdout.partition("SEED ")[2].splitlines()[1:]
+    assert len(listed) == 2, "one seed, and that there are others"
     assert "earlier ones: --limit" in for_people.stdout
     assert "jitter" in for_people.stdout
 
