@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def test_constant_bytes_put_a_source_into_quarantine_until_it_is_sound_again(
                 lambda: sources(server)[name]["state"] == state, within=10, what=f"it is {state}"
             )
 
-        os.write(fd, os.urandom(STARTUP_SAMPLES))
+        # Not the kernel's: chance may raise an alarm once in ten thousand start-up tests.
+        os.write(fd, random.Random(1).randbytes(STARTUP_SAMPLES))
         is_in("healthy")
         os.write(fd, bytes(64))
         is_in("quarantined")
@@ -76,7 +78,7 @@ def test_constant_bytes_put_a_source_into_quarantine_until_it_is_sound_again(
         assert ledger[-1]["purpose"] == "order"
         assert ledger[-1]["sources"]["getrandom"] >= 256
         assert name not in ledger[-1]["sources"]
-        os.write(fd, os.urandom(STARTUP_SAMPLES))
+        os.write(fd, random.Random(2).randbytes(STARTUP_SAMPLES))
         is_in("healthy")
 
 
