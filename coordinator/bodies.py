@@ -12,7 +12,7 @@ from typing import Any, Final
 from coordinator.errors import MessageError
 from coordinator.protocol import ERROR_SHAPE
 
-__all__ = ["count", "optional_map", "seconds", "text"]
+__all__ = ["byte_strings", "count", "optional_bytes", "optional_map", "seconds", "text"]
 
 MAX_TEXT_CHARS: Final = 255
 
@@ -51,3 +51,23 @@ def optional_map(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise MessageError(ERROR_SHAPE, f"{key} is a map")
     return value
+
+
+def optional_bytes(body: Mapping[str, Any], key: str, most: int) -> bytes:
+    """An optional string of 1 to `most` bytes; empty if it is not there."""
+    value = body.get(key)
+    if value is None:
+        return b""
+    if not isinstance(value, bytes) or not 1 <= len(value) <= most:
+        raise MessageError(ERROR_SHAPE, f"{key} is 1 to {most} bytes")
+    return value
+
+
+def byte_strings(body: Mapping[str, Any], key: str, length: int, most: int) -> tuple[bytes, ...]:
+    """An optional array of at most `most` strings of `length` bytes each."""
+    values = body.get(key, [])
+    if not isinstance(values, list) or len(values) > most:
+        raise MessageError(ERROR_SHAPE, f"{key} is an array of at most {most}")
+    if not all(isinstance(value, bytes) and len(value) == length for value in values):
+        raise MessageError(ERROR_SHAPE, f"{key} is an array of strings of {length} bytes")
+    return tuple(values)

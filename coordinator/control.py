@@ -11,20 +11,26 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator import bodies
-from coordinator.entropy import EntropyAccumulator, InsufficientEntropyError
+from coordinator.entropy import EntropyAccumulator, RepeatedSeedError
 from coordinator.errors import MessageError
 from coordinator.log import get_logger
 from coordinator.lookups import SessionDesk
 from coordinator.orders import MAX_PENDING, OrderBook, Outcome
 from coordinator.permissions import Peer
 from coordinator.protocol import (
+    ERROR_ENTROPY,
     ERROR_REFUSED,
+    MARK_BYTES,
+    MAX_LEDGER_LINES,
+    MAX_MARKS,
+    MAX_NOISE_BYTES,
     Ack,
     decode_control,
     encode_error,
     encode_order,
     encode_reply,
 )
+from coordinator.quarantine import QuarantineDesk
 from coordinator.registry import (
     Member,
     MemberState,
@@ -33,6 +39,7 @@ from coordinator.registry import (
     read_registration,
     read_state,
 )
+from coordinator.seeding import SeedDesk
 from coordinator.stats import SupervisorStats, WorkerStats
 from coordinator.status import Process, server_view, sessions_view, worker_view
 from coordinator.traffic import Traffic
@@ -41,6 +48,7 @@ __all__ = ["ControlDesk", "Outgoing"]
 
 MAX_WORKERS: Final = 4096
 MAX_ORDER_SECONDS: Final = 3600.0
+STATUS_LEDGER_LINES: Final = 16
 
 Outgoing = tuple[bytes, bytes]
 """A routing id, and the frame for it."""
@@ -87,9 +95,9 @@ class ControlDesk:
         self.process = process
         self.registry = registry
         self.orders = orders
-        self.entropy = entropy
         self.sessions = sessions
-        self._gather = gather
+        self._seeds = SeedDesk(entropy, gather)
+        self._quarantine = QuarantineDesk(registry, orders)
         self._traffic = traffic
         self._heartbeat_seconds = heartbeat
         self._order_timeout = order_timeout
@@ -100,6 +108,7 @@ class ControlDesk:
             "seed": self._seed,
             "ping": self._ping,
             "status": self._status,
+            "entropy": self._entropy,
             "scale": self._scale,
             "drain": self._drain,
             "reload": self._reload,
@@ -144,6 +153,7 @@ class ControlDesk:
             outgoing += self._answers(self.orders.gone(member.id))
         for member in dropped:
             _log.info("lost member dropped", **_identity(member))
+        outgoing += self._quarantine.tick(now)
         return outgoing + self._answers(self.orders.expire(now))
 
     def status(self, now: float, wall: float) -> dict[str, Any]:
@@ -160,7 +170,7 @@ class ControlDesk:
                 "uptime_seconds": round(wall - process.started, 3),
                 "boot": process.boot,
                 "sessions": sessions_view(self.sessions),
-                "entropy": self.entropy.snapshot(),
+                "entropy": self._seeds.view(now, STATUS_LEDGER_LINES),
                 "ticket_keys": {"keys": []},
                 "orders_pending": len(self.orders),
                 **self._traffic.view(),
@@ -194,6 +204,7 @@ class ControlDesk:
         member = self.registry.member(bodies.text(call.body, "id"), call.peer.key)
         # Read before anything changes: a refused heartbeat renews nothing.
         stats = bodies.optional_map(call.body, "stats")
+        marks = bodies.byte_strings(call.body, "first_outputs", MARK_BYTES, MAX_MARKS)
         if member.registration.role is Role.WORKER:
             member.worker = WorkerStats.read(stats)
         else:
@@ -202,7 +213,13 @@ class ControlDesk:
         self.registry.renew(member, call.routing, state, call.now)
         if was is not state:
             _log.info("member state", **_identity(member), was=str(was))
-        return [call.reply({"boot": self.process.boot})]
+        outgoing: list[Outgoing] = [call.reply({"boot": self.process.boot})]
+        earlier = self._seeds.watch(member.id, marks)
+        if earlier is not None:
+            outgoing += self._quarantine.begin(
+                (earlier, member.id), "a first output came twice", call.now
+            )
+        return outgoing
 
     def _goodbye(self, call: _Call) -> list[Outgoing]:
         outgoing: list[Outgoing] = [call.reply({})]
@@ -218,12 +235,15 @@ class ControlDesk:
         if self.registry.get(requester) is not None:
             # The ledger must not say that one peer got what another did.
             self.registry.member(requester, call.peer.key)
-        self._gather()
+        self._seeds.mix(bodies.optional_bytes(call.body, "noise", MAX_NOISE_BYTES), call.now)
         try:
-            seed = self.entropy.seed(requester, purpose, call.wall)
-        except InsufficientEntropyError as error:
-            _log.warning("seed refused", requester=requester, reason=str(error))
-            raise MessageError(ERROR_REFUSED, str(error)) from error
+            seed = self._seeds.give(requester, purpose, call.now, call.wall)
+        except RepeatedSeedError as error:
+            refusal = MessageError(ERROR_ENTROPY, f"{error}: a seed came twice")
+            return [
+                self.refuse(call.routing, call.request, refusal),
+                *self._quarantine.begin((error.earlier, requester), "a seed came twice", call.now),
+            ]
         return [call.reply({"seed": seed})]
 
     def _ping(self, call: _Call) -> list[Outgoing]:
@@ -243,6 +263,12 @@ class ControlDesk:
     def _status(self, call: _Call) -> list[Outgoing]:
         body = {"status": self.status(call.now, call.wall)}
         return [call.reply(body)]
+
+    def _entropy(self, call: _Call) -> list[Outgoing]:
+        lines = MAX_LEDGER_LINES
+        if "limit" in call.body:
+            lines = bodies.count(call.body, "limit", MAX_LEDGER_LINES)
+        return [call.reply({"entropy": self._seeds.view(call.now, lines)})]
 
     def _scale(self, call: _Call) -> list[Outgoing]:
         workers = bodies.count(call.body, "workers", MAX_WORKERS)

@@ -12,19 +12,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
 from coordinator.admin.server import AdminServer
 from coordinator.auth import Authenticator
-from coordinator.broker import Broker
+from coordinator.broker import Broker, BrokerStoppedError
 from coordinator.control import ControlDesk
 from coordinator.endpoints import Endpoint
-from coordinator.entropy import EntropyAccumulator, SourceState
+from coordinator.entropy import EntropyAccumulator, ReadReason
+from coordinator.gathering import NoiseGatherer, fill
 from coordinator.log import get_logger
 from coordinator.lookups import SessionDesk
-from coordinator.noise import NoiseGatherer, available_sources, fill
+from coordinator.noise import available_sources
 from coordinator.orders import OrderBook
 from coordinator.parking import ParkingTable
 from coordinator.permissions import AllowList
@@ -35,6 +36,9 @@ from coordinator.status import Process
 from coordinator.traffic import Traffic
 
 __all__ = ["Coordinator"]
+
+ASK_SECONDS: Final = 0.5
+"""How long the entropy thread waits for the broker before it looks again later."""
 
 _log = get_logger("coordinator")
 
@@ -112,25 +116,22 @@ class Coordinator:
         sources = available_sources(settings.entropy_sources)
         for source in sources:
             started.callback(source.close)
-        entropy = EntropyAccumulator(source.spec for source in sources)
+        entropy = EntropyAccumulator(
+            (source.spec for source in sources), retest=settings.entropy_retest
+        )
 
         def deliver(name: str, samples: bytes) -> None:
-            before = entropy.state(name)
-            after = entropy.add(name, samples, time.time())
-            if after is not before and SourceState.QUARANTINED in (before, after):
-                _log.warning("entropy source", source=name, state=str(after), was=str(before))
+            entropy.add(name, samples, time.monotonic())
 
         def failed(name: str, reason: str) -> None:
-            if entropy.state(name) is not SourceState.QUARANTINED:
-                _log.warning("entropy source", source=name, state="quarantined", reason=reason)
-            entropy.fail(name, reason, time.time())
+            entropy.fail(name, reason, time.monotonic())
 
         def gather() -> None:
             fill(sources, lambda: entropy.available() >= entropy.required_bits, deliver, failed)
 
         gather()
         if entropy.available() < entropy.required_bits:
-            _log.warning("entropy insufficient", sources=",".join(settings.entropy_sources))
+            _log.warning("entropy insufficient", sources=",".join(s.spec.name for s in sources))
 
         cache = SessionCache(
             ttl=settings.sessions_ttl,
@@ -157,8 +158,16 @@ class Coordinator:
         self._broker.start()
         started.callback(self._broker.stop)
 
+        def ask() -> dict[str, ReadReason]:
+            asked = self._broker.call(lambda: entropy.to_read(time.monotonic()))
+            try:
+                return asked.result(ASK_SECONDS)
+            except (TimeoutError, BrokerStoppedError):
+                return {}
+
         gatherer = NoiseGatherer(
             sources,
+            ask,
             lambda name, samples: _forget(self._broker.call(lambda: deliver(name, samples))),
             lambda name, reason: _forget(self._broker.call(lambda: failed(name, reason))),
         )

@@ -3,11 +3,11 @@
 Pure: noise comes in as bytes, seeds go out as bytes; the sources themselves are in
 :mod:`coordinator.noise`. It belongs to one thread, the broker's, and is reached only by message.
 
-Noise is accumulated in a SHA-512 pool. Each source has a *claim* (min-entropy a byte), a
-*threshold* (how much it must have added since the last seed before it counts), and the health
-tests of SP 800-90B; one that fails them is quarantined: it counts for nothing until it has passed
-a start-up test again. A seed is given when the sources that count have added
-:data:`REQUIRED_BITS`, is derived for its requester, and changes the pool so that neither an
+Noise is accumulated in a SHA-512 pool. Each source (:mod:`coordinator.source`) has a *claim*
+(min-entropy a byte), a *threshold* (how much it must have added since the last seed before it
+counts), and the health tests of SP 800-90B; one that fails them is quarantined: it counts for
+nothing until it has passed a start-up test again. A seed is given when the sources that count have
+added :data:`REQUIRED_BITS`, is derived for its requester, and changes the pool so that neither an
 earlier nor a later seed follows from what is left.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -24,13 +24,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from coordinator.errors import ShardError
-from coordinator.health import STARTUP_SAMPLES, HealthTests
-from coordinator.protocol import SEED_BYTES
+from coordinator.protocol import MAX_LEDGER_LINES, SEED_BYTES
+from coordinator.source import Source, SourceSpec, SourceState
 
 __all__ = [
     "REQUIRED_BITS",
+    "RETEST_SECONDS",
     "EntropyAccumulator",
     "InsufficientEntropyError",
+    "ReadReason",
+    "RepeatedSeedError",
     "SeedIssue",
     "SourceSpec",
     "SourceState",
@@ -40,8 +43,6 @@ REQUIRED_BITS: Final = SEED_BYTES * 8 + 64
 """For full entropy the input must exceed the output by 64 bits (SP 800-90C)."""
 
 RETEST_SECONDS: Final = 60.0
-MAX_FAILURES: Final = 3
-"""After so many failures a source stays in quarantine: it is broken, not unlucky."""
 
 _POOL_BYTES: Final = 64
 
@@ -59,27 +60,25 @@ class InsufficientEntropyError(ShardError):
         super().__init__(f"{available:.0f} of {required} bits of entropy available")
 
 
-class SourceState(StrEnum):
-    """What a source is trusted with."""
+class RepeatedSeedError(InsufficientEntropyError):
+    """No seed, now or later: one came out that had been given before.
 
-    STARTING = "starting"
-    """Its start-up test is under way; its samples are tested and not credited."""
-    HEALTHY = "healthy"
-    QUARANTINED = "quarantined"
-    """It failed a health test, or could not be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSpec:
-    """What is said of a source.
-
-    :ivar claim: min-entropy in bits a byte, over 0 and at most 8.
-    :ivar threshold: bytes it must have added since the last seed before it counts.
+    :ivar earlier: who had got it.
     """
 
-    name: str
-    claim: float
-    threshold: int
+    def __init__(self, earlier: str, required: int) -> None:
+        super().__init__(0, required)
+        self.earlier = earlier
+
+
+class ReadReason(StrEnum):
+    """Why a source is to be read."""
+
+    ROUTINE = "routine"
+    SHORTAGE = "shortage"
+    """The pool has too little for a seed."""
+    TEST = "test"
+    """Its start-up test is under way or due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,92 +87,55 @@ class SeedIssue:
 
     :ivar number: counts from 1.
     :ivar when: Unix time in seconds.
-    :ivar sources: the sources that counted.
+    :ivar sources: bits of min-entropy that each source had added since the last seed; 0 for one
+        that was mixed in and not credited.
     """
 
     number: int
     requester: str
     purpose: str
     when: float
-    sources: tuple[str, ...]
-
-
-class _Source:
-    def __init__(self, spec: SourceSpec) -> None:
-        self.spec = spec
-        self.state = SourceState.STARTING
-        self.tests = HealthTests(spec.claim)
-        self.tested = 0
-        self.added = 0
-        self.total = 0
-        self.failures = 0
-        self.reason: str | None = None
-        self.retest_at: float | None = None
-
-    def credit(self) -> float:
-        """Bits of min-entropy that it has added since the last seed and that count."""
-        if self.state is not SourceState.HEALTHY or self.added < self.spec.threshold:
-            return 0.0
-        return self.added * self.spec.claim
-
-    def feed(self, samples: bytes, now: float) -> None:
-        if self.state is SourceState.QUARANTINED:
-            if self.retest_at is None or now < self.retest_at:
-                return
-            self.state = SourceState.STARTING
-            self.tested = 0
-            self.tests.reset()
-        failed = self.tests.feed(samples)
-        if failed is not None:
-            self.fail(failed, now)
-        elif self.state is SourceState.STARTING:
-            self.tested += len(samples)
-            if self.tested >= STARTUP_SAMPLES:
-                self.state = SourceState.HEALTHY
-                self.reason = None
-                self.retest_at = None
-        else:
-            self.added += len(samples)
-
-    def fail(self, reason: str, now: float) -> None:
-        self.state = SourceState.QUARANTINED
-        self.failures += 1
-        self.reason = reason
-        self.added = 0
-        self.retest_at = now + RETEST_SECONDS if self.failures < MAX_FAILURES else None
+    sources: Mapping[str, float]
 
 
 class EntropyAccumulator:
-    """The pool, its sources, and the ledger of what was given from it."""
+    """The pool, its sources, and the ledger of what was given from it.
+
+    `now` is in seconds of a monotonic clock.
+    """
 
     def __init__(
         self,
         sources: Iterable[SourceSpec],
         *,
         required_bits: int = REQUIRED_BITS,
+        retest: float = RETEST_SECONDS,
         remembered: int = 4096,
-        ledger: int = 1024,
+        ledger: int = MAX_LEDGER_LINES,
     ) -> None:
         """
         :param required_bits: for one seed, at least :data:`REQUIRED_BITS` for full entropy.
+        :param retest: seconds from a source's failure to its next start-up test.
         :param remembered: how many seeds are remembered (by a hash) to see that none comes twice.
         :param ledger: how many lines of the ledger are kept.
         """
         self.required_bits = required_bits
-        self._sources = {spec.name: _Source(spec) for spec in sources}
+        self._sources = {spec.name: Source(spec, retest) for spec in sources}
         self._pool = bytes(_POOL_BYTES)
-        self._issued: OrderedDict[bytes, None] = OrderedDict()
+        self._issued: OrderedDict[bytes, str] = OrderedDict()
         self._remembered = remembered
         self._ledger: deque[SeedIssue] = deque(maxlen=ledger)
         self._seeds = 0
         self._refusals = 0
+
+    def __contains__(self, source: str) -> bool:
+        return source in self._sources
 
     def add(self, source: str, samples: bytes, now: float) -> SourceState:
         """Test a source's raw samples and mix them into the pool.
 
         Samples are mixed in whatever becomes of the tests: noise that does not count does no harm.
 
-        :param now: Unix time in seconds.
         :returns: the source's state afterwards.
         :raises KeyError: there is no such source.
         """
@@ -187,7 +149,6 @@ class EntropyAccumulator:
             + len(samples).to_bytes(8, "big")
             + samples
         ).digest()
-        entry.total += len(samples)
         entry.feed(samples, now)
         return entry.state
 
@@ -206,19 +167,35 @@ class EntropyAccumulator:
         """Bits of min-entropy that count now."""
         return sum(source.credit() for source in self._sources.values())
 
-    def seed(self, requester: str, purpose: str, now: float) -> bytes:
+    def to_read(self, now: float) -> dict[str, ReadReason]:
+        """The sources that are worth a read: all but those that wait in quarantine."""
+        short = self.available() < self.required_bits
+        usual = ReadReason.SHORTAGE if short else ReadReason.ROUTINE
+        tested = (SourceState.HEALTHY, SourceState.UNCREDITED)
+        return {
+            name: usual if source.state in tested else ReadReason.TEST
+            for name, source in self._sources.items()
+            if not source.waits(now)
+        }
+
+    def seed(self, requester: str, purpose: str, now: float, wall: float) -> bytes:
         """48 bytes of full entropy for one use, given to nobody else.
 
         :param requester: who asks; the seed is bound to it.
         :param purpose: what for, such as ``instantiate`` or ``reseed``.
-        :param now: Unix time in seconds, for the ledger.
+        :param wall: Unix time in seconds, for the ledger.
         :raises InsufficientEntropyError: too little was added since the last seed; add more.
+        :raises RepeatedSeedError: the generator is broken; nothing is given any more.
         """
         available = self.available()
         if available < self.required_bits:
             self._refusals += 1
             raise InsufficientEntropyError(available, self.required_bits)
-        counted = tuple(name for name, source in self._sources.items() if source.credit() > 0)
+        sources = {
+            name: round(source.credit(), 1)
+            for name, source in self._sources.items()
+            if source.added
+        }
         number = self._seeds + 1
         # The pool is a hash of all noise, hence already a pseudorandom key: HKDF's second step is
         # enough (RFC 5869 §3.3). The same key gives the pool's successor, under another info.
@@ -229,47 +206,41 @@ class EntropyAccumulator:
         self._pool = _expand(self._pool, b"shardtls next pool v1", _POOL_BYTES)
         for source in self._sources.values():
             source.added = 0
-        self._remember(seed)
+        self._remember(seed, requester, now)
         self._seeds = number
-        self._ledger.append(SeedIssue(number, requester, purpose, now, counted))
+        self._ledger.append(SeedIssue(number, requester, purpose, wall, sources))
         return seed
 
     def ledger(self) -> list[SeedIssue]:
         """The latest lines, oldest first."""
         return list(self._ledger)
 
-    def snapshot(self) -> dict[str, Any]:
-        """For the status: plain values, no secret."""
+    def snapshot(self, now: float, lines: int) -> dict[str, Any]:
+        """For the status: plain values, no secret.
+
+        :param lines: how many of the ledger's latest.
+        """
+        latest = list(self._ledger)[-lines:] if lines else []
         return {
             "required_bits": self.required_bits,
             "available_bits": round(self.available(), 1),
             "seeds": self._seeds,
             "refusals": self._refusals,
-            "sources": [
-                {
-                    "name": name,
-                    "state": str(source.state),
-                    "claim_bits_per_byte": source.spec.claim,
-                    "threshold_bytes": source.spec.threshold,
-                    "bytes": source.total,
-                    "failures": source.failures,
-                    "reason": source.reason,
-                }
-                for name, source in self._sources.items()
-            ],
-            "ledger": [asdict(issue) for issue in list(self._ledger)[-16:]],
+            "sources": [source.snapshot(now) for source in self._sources.values()],
+            "ledger_length": len(self._ledger),
+            "ledger": [asdict(issue) for issue in latest],
         }
 
-    def _remember(self, seed: bytes) -> None:
+    def _remember(self, seed: bytes, requester: str, now: float) -> None:
         mark = hashlib.sha256(seed).digest()
-        if mark in self._issued:
+        earlier = self._issued.get(mark)
+        if earlier is not None:
             # 384 bits do not repeat by chance: the pool no longer moves. Nothing may be given.
             for source in self._sources.values():
-                source.fail("a seed came twice", 0.0)
-                source.retest_at = None
+                source.fail("a seed came twice", now, for_good=True)
             self._refusals += 1
-            raise InsufficientEntropyError(0, self.required_bits)
-        self._issued[mark] = None
+            raise RepeatedSeedError(earlier, self.required_bits)
+        self._issued[mark] = requester
         if len(self._issued) > self._remembered:
             self._issued.popitem(last=False)
 

@@ -1,32 +1,35 @@
 """Noise sources: where raw samples come from. The only I/O of the entropy service.
 
-:class:`NoiseGatherer` runs the slow sources on the entropy thread; the broker reads the quick one
-itself when it needs a seed.
+The broker reads the immediate one itself when it needs a seed; the others belong to the entropy
+thread (:mod:`coordinator.gathering`).
 """
 
 from __future__ import annotations
 
 import os
-import select
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-from coordinator.entropy import SourceSpec
-from coordinator.health import STARTUP_SAMPLES
+from coordinator.command_source import CommandSource
+from coordinator.jitter import JitterSource
 from coordinator.log import get_logger
+from coordinator.settings import EntropySource
+from coordinator.source import SourceSpec
 
 __all__ = [
-    "DeviceSource",
-    "NoiseGatherer",
+    "READ_BYTES",
+    "FileSource",
     "NoiseSource",
     "SystemRandomSource",
+    "WorkersSource",
     "available_sources",
-    "fill",
 ]
 
 READ_BYTES: Final = 64
-GATHER_SECONDS: Final = 1.0
+THRESHOLD: Final = 32
+HARDWARE_GENERATOR: Final = "/dev/hwrng"
+HARDWARE_CLAIM: Final = 4.0
+"""Half of what is read: what such a device really does is its maker's word."""
 
 _log = get_logger("entropy")
 
@@ -42,21 +45,21 @@ class NoiseSource(Protocol):
         ...
 
     def read(self) -> bytes:
-        """Some samples; empty if there are none yet.
+        """Some samples; empty if there are none yet. After an error it may be called again.
 
         :raises OSError: the source is broken.
         """
         ...
 
     def close(self) -> None:
-        """Give its descriptor back."""
+        """Give back what it holds of the system."""
         ...
 
 
 class SystemRandomSource:
     """getrandom(2): the kernel's generator. It waits once, until the kernel has been seeded."""
 
-    spec = SourceSpec("getrandom", claim=8.0, threshold=32)
+    spec = SourceSpec("getrandom", claim=8.0, threshold=THRESHOLD)
     immediate = True
 
     def read(self) -> bytes:
@@ -66,134 +69,81 @@ class SystemRandomSource:
         pass
 
 
-class DeviceSource:
-    """A hardware generator behind a character device.
+class WorkersSource:
+    """Bytes that workers send back with their requests for seeds; they come by message.
 
-    Its claim is half of what is read: what such a device really does is its maker's word.
+    Nothing is credited: they may be known to whoever knows the worker.
     """
+
+    spec = SourceSpec("workers", claim=0.0, threshold=0)
+    immediate = False
+
+    def read(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+class FileSource:
+    """A character device, a FIFO or a file. Opened at the first read, and anew after an error."""
 
     immediate = False
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(self, name: str, path: str, claim: float) -> None:
         """
-        :raises OSError: the device cannot be opened for reading.
+        :param claim: bits of min-entropy a byte.
         """
-        self.spec = SourceSpec(name, claim=4.0, threshold=32)
-        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.spec = SourceSpec(name, claim, THRESHOLD)
+        self._path = path
+        self._fd: int | None = None
 
     def read(self) -> bytes:
         try:
+            if self._fd is None:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             return os.read(self._fd, READ_BYTES)
         except BlockingIOError:
-            # Some drivers never report readiness; a bounded wait costs this thread nothing.
-            select.select([self._fd], [], [], GATHER_SECONDS)
             return b""
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
 
-def available_sources(names: Sequence[str]) -> list[NoiseSource]:
-    """The sources of these names that this machine has and lets us read.
+def available_sources(texts: Sequence[str]) -> list[NoiseSource]:
+    """The sources that these settings name and this machine has.
 
-    ``getrandom`` is always there; ``hwrng`` is ``/dev/hwrng``, mostly readable by root only.
+    ``hwrng`` is left out where there is none, or where only root may read it. An operator's own is
+    always there: one that cannot be read is quarantined, and shown.
 
-    :raises ValueError: a name is unknown.
+    :raises ValueError: a setting is wrong.
     """
-    sources: list[NoiseSource] = []
-    for name in names:
-        if name == "getrandom":
-            sources.append(SystemRandomSource())
-        elif name == "hwrng":
-            try:
-                device = DeviceSource(name, "/dev/hwrng")
-            except OSError as error:
-                _log.debug("entropy source absent", source=name, reason=error.strerror)
-                continue
-            try:
-                device.read()
-            except OSError as error:
-                # The device node exists on many machines that have no hardware behind it.
-                _log.debug("entropy source absent", source=name, reason=error.strerror)
-                device.close()
-                continue
-            sources.append(device)
-        else:
-            raise ValueError(f"entropy source {name!r} is none of getrandom, hwrng")
-    return sources
+    found = [_source(EntropySource.parse(text)) for text in texts]
+    return [source for source in found if source is not None]
 
 
-class NoiseGatherer:
-    """The entropy thread: reads slow sources and hands their samples on.
-
-    :meth:`start` and :meth:`stop` belong to the main thread.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[NoiseSource],
-        deliver: Callable[[str, bytes], None],
-        failed: Callable[[str, str], None],
-    ) -> None:
-        """
-        :param deliver: gets a source's name and samples; called on the entropy thread.
-        :param failed: gets a source's name and the reason; likewise.
-        """
-        self._sources = [source for source in sources if not source.immediate]
-        self._deliver = deliver
-        self._failed = failed
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="entropy", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread, if there is a slow source."""
-        if self._sources:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Stop it; waits for at most a read in progress, or a second."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(GATHER_SECONDS)
-
-    # ---- entropy thread ----
-
-    def _run(self) -> None:
-        delivered = dict.fromkeys((source.spec.name for source in self._sources), 0)
-        while not self._stop.is_set():
-            eager = False
-            for source in self._sources:
-                name = source.spec.name
-                try:
-                    samples = source.read()
-                except OSError as error:
-                    self._failed(name, error.strerror or "not readable")
-                    continue
-                if samples:
-                    self._deliver(name, samples)
-                    delivered[name] += len(samples)
-                # Through the start-up test without a pause, then a little every second.
-                eager = eager or (bool(samples) and delivered[name] < STARTUP_SAMPLES + READ_BYTES)
-            if not eager:
-                self._stop.wait(GATHER_SECONDS)
-
-
-def fill(
-    sources: Sequence[NoiseSource],
-    enough: Callable[[], bool],
-    deliver: Callable[[str, bytes], object],
-    failed: Callable[[str, str], object],
-) -> None:
-    """Read the immediate sources until there is enough, in a bounded number of rounds.
-
-    As PolarSSL's ``entropy_gather_internal``, bounded like its ``ENTROPY_MAX_LOOP``.
-    """
-    rounds = 2 + STARTUP_SAMPLES // READ_BYTES
-    immediate = [source for source in sources if source.immediate]
-    while rounds and not enough():
-        rounds -= 1
-        for source in immediate:
-            try:
-                deliver(source.spec.name, source.read())
-            except OSError as error:
-                failed(source.spec.name, error.strerror or "not readable")
+def _source(named: EntropySource) -> NoiseSource | None:
+    match named.kind:
+        case "getrandom":
+            return SystemRandomSource()
+        case "jitter":
+            return JitterSource()
+        case "workers":
+            return WorkersSource()
+        case "file":
+            return FileSource(named.name, named.arguments[0], named.claim)
+        case "command":
+            return CommandSource(named.name, named.arguments, named.claim)
+    hardware = FileSource(named.name, HARDWARE_GENERATOR, HARDWARE_CLAIM)
+    try:
+        # The device node exists on many machines that have no hardware behind it.
+        hardware.read()
+    except OSError as error:
+        _log.debug("entropy source absent", source=named.name, reason=error.strerror)
+        return None
+    return hardware

@@ -67,6 +67,11 @@ class OrderBook:
         self._pending[self._number] = _Pending(asker, request, now + timeout, timeout, set(members))
         return self._number
 
+    def number(self) -> int:
+        """For an order of the coordinator's own, whose outcome nobody waits for."""
+        self._number += 1
+        return self._number
+
     def acknowledge(self, order: int, member: str, body: Mapping[str, Any]) -> Outcome | None:
         """A member has answered; None while others have not, or if nobody waits for it."""
         pending = self._pending.get(order)

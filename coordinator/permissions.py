@@ -21,7 +21,9 @@ _WORKER: Final = frozenset({"sessions", "register", "heartbeat", "goodbye", "see
 PERMISSIONS: Final = {
     "worker": _WORKER,
     "supervisor": _WORKER | {"register-supervisor"},
-    "admin": frozenset({"status", "scale", "drain", "reload", "rotate", "purge", "ping"}),
+    "admin": frozenset(
+        {"status", "entropy", "scale", "drain", "reload", "rotate", "purge", "ping"}
+    ),
 }
 """Role → message types. ``register-supervisor`` stands for a registration in that role."""
 

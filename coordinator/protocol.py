@@ -48,6 +48,7 @@ from coordinator.messages import (
 
 __all__ = [
     "CONTROL_TYPES",
+    "ERROR_ENTROPY",
     "ERROR_EXPIRED",
     "ERROR_FORBIDDEN",
     "ERROR_REFUSED",
@@ -57,9 +58,13 @@ __all__ = [
     "ERROR_UNREGISTERED",
     "ERROR_VERSION",
     "ID_BYTES",
+    "MARK_BYTES",
     "MAX_IDS",
+    "MAX_LEDGER_LINES",
     "MAX_LOOKUPS",
+    "MAX_MARKS",
     "MAX_MESSAGE_BYTES",
+    "MAX_NOISE_BYTES",
     "MAX_PUTS",
     "MAX_TOKEN",
     "MAX_VALUE_BYTES",
@@ -106,6 +111,14 @@ MAX_TOKEN: Final = 2**63 - 1
 MAX_NAME_CHARS: Final = 255
 SEED_BYTES: Final = 48
 """Seed length of an AES-256 CTR_DRBG without derivation function (SP 800-90A Rev. 1, table 3)."""
+MARK_BYTES: Final = 32
+"""The mark of a DRBG's first output after a seed: a SHA-256 hash."""
+MAX_MARKS: Final = 8
+"""Marks in a heartbeat."""
+MAX_LEDGER_LINES: Final = 1024
+"""Seeds that the coordinator can tell of."""
+MAX_NOISE_BYTES: Final = 64
+"""What a worker sends back with a request for a seed."""
 
 ERROR_VERSION: Final = "version"
 ERROR_TYPE: Final = "type"
@@ -115,6 +128,7 @@ ERROR_UNREGISTERED: Final = "unregistered"
 ERROR_FORBIDDEN: Final = "forbidden"
 ERROR_REFUSED: Final = "refused"
 ERROR_EXPIRED: Final = "expired"
+ERROR_ENTROPY: Final = "insufficient_entropy"
 
 CONTROL_TYPES: Final = frozenset(
     {
@@ -123,6 +137,7 @@ CONTROL_TYPES: Final = frozenset(
         "goodbye",
         "seed",
         "status",
+        "entropy",
         "scale",
         "drain",
         "reload",

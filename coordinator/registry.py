@@ -20,6 +20,7 @@ from coordinator.stats import SupervisorStats, WorkerStats
 __all__ = [
     "Member",
     "MemberState",
+    "Quarantine",
     "Registration",
     "Registry",
     "Role",
@@ -41,12 +42,25 @@ class Role(StrEnum):
 
 
 class MemberState(StrEnum):
-    """What a member does; ``LOST`` is never reported, only concluded."""
+    """What a member does; ``LOST`` and ``QUARANTINED`` are never reported, only concluded."""
 
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
     LOST = "lost"
+    QUARANTINED = "quarantined"
+    """A worker whose randomness repeated; see :attr:`Member.shown`."""
+
+
+@dataclass(slots=True)
+class Quarantine:
+    """Why a worker is to be replaced.
+
+    :ivar asked_at: when its supervisor was last told to.
+    """
+
+    reason: str
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +118,11 @@ def read_registration(body: Mapping[str, Any], key: str | None, routing: bytes) 
 
 @dataclass(slots=True, kw_only=True)
 class Member:
-    """A member with its lease. Times in seconds of the broker's clock."""
+    """A member with its lease. Times in seconds of the broker's clock.
+
+    :ivar state: what it reports, or ``LOST``.
+    :ivar quarantine: until it is gone, whatever it reports.
+    """
 
     registration: Registration
     routing: bytes
@@ -113,6 +131,13 @@ class Member:
     seen_at: float
     worker: WorkerStats = field(default_factory=WorkerStats)
     supervisor: SupervisorStats = field(default_factory=SupervisorStats)
+    quarantine: Quarantine | None = None
+
+    @property
+    def shown(self) -> MemberState:
+        """Its state as an operator is to see it."""
+        serving = self.state in (MemberState.STARTING, MemberState.READY)
+        return MemberState.QUARANTINED if serving and self.quarantine is not None else self.state
 
     @property
     def id(self) -> str:
@@ -180,6 +205,7 @@ class Registry:
         )
         if known is not None:
             member.worker, member.supervisor = known.worker, known.supervisor
+            member.quarantine = known.quarantine
         self._members[registration.id] = member
         return member
 

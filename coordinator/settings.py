@@ -7,13 +7,65 @@ environment.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
-__all__ = ["ROLES", "AllowedKey", "CoordinatorSettings", "ServerCurve"]
+__all__ = ["ROLES", "AllowedKey", "CoordinatorSettings", "EntropySource", "ServerCurve"]
 
 ROLES: Final = ("worker", "supervisor", "admin")
+
+BUILT_IN_SOURCES: Final = ("getrandom", "hwrng", "jitter", "workers")
+DEFAULT_CLAIM: Final = 1.0
+_OWN_SOURCE: Final = re.compile(r"(file|command):(.*?)(?:@(\d+(?:\.\d+)?))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntropySource:
+    """A noise source as it is named in the settings.
+
+    :ivar kind: one of those built in, or ``file`` or ``command``: an operator's own.
+    :ivar arguments: the path, or the program and its arguments.
+    :ivar claim: of an operator's own: bits of min-entropy a byte, over 0 and at most 8.
+    """
+
+    kind: str
+    arguments: tuple[str, ...] = ()
+    claim: float = DEFAULT_CLAIM
+
+    @property
+    def name(self) -> str:
+        """As the status shows it; of a command the program alone, as arguments may be private."""
+        return f"{self.kind}:{self.arguments[0]}" if self.arguments else self.kind
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``getrandom``, ``file:/dev/ttyACM0@4`` or ``command:/usr/bin/noise --raw@0.5``.
+
+        :raises ValueError: it is something else.
+        """
+        if text in BUILT_IN_SOURCES:
+            return cls(kind=text)
+        match = _OWN_SOURCE.fullmatch(text)
+        if match is None:
+            known = ", ".join((*BUILT_IN_SOURCES, "file:/PATH", "command:/PROGRAM …"))
+            raise ValueError(f"entropy source {text!r} is none of {known}")
+        kind, rest, claim = match.groups()
+        arguments = (rest,) if kind == "file" else tuple(shlex.split(rest))
+        if not arguments or not arguments[0].startswith("/") or not arguments[0].isprintable():
+            what = "its file" if kind == "file" else "its program"
+            raise ValueError(f"entropy source {text!r} needs the absolute path of {what}")
+        if claim is not None and not 0 < float(claim) <= 8:
+            raise ValueError(
+                f"entropy source {text!r}: a claim is over 0 and at most 8 bits a byte"
+            )
+        return cls(
+            kind=kind,
+            arguments=arguments,
+            claim=DEFAULT_CLAIM if claim is None else float(claim),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +105,8 @@ class CoordinatorSettings:
     :ivar curve: required as soon as an endpoint is ``tcp://``.
     :ivar allowed: who may connect to a ``tcp://`` endpoint.
     :ivar admin_port: 0 chooses a free one.
-    :ivar entropy_sources: names known to :mod:`coordinator.noise`.
+    :ivar entropy_sources: each as :meth:`EntropySource.parse` reads it.
+    :ivar entropy_retest: from a source's failure to its next start-up test.
     :ivar log_format: ``text`` or ``json``.
     :ivar log_file: None for standard error.
     :ivar version: of the server, as the status shows it.
@@ -73,7 +126,8 @@ class CoordinatorSettings:
     allowed: tuple[AllowedKey, ...] = ()
     admin_host: str = "127.0.0.1"
     admin_port: int = 9080
-    entropy_sources: tuple[str, ...] = ("getrandom", "hwrng")
+    entropy_sources: tuple[str, ...] = BUILT_IN_SOURCES
+    entropy_retest: float = 60.0
     log_level: str = "info"
     log_format: str = "text"
     log_file: str | None = None

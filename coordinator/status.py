@@ -64,7 +64,8 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
         "group": about.group,
         "slot": about.slot,
         "version": about.version,
-        "state": str(member.state),
+        "state": str(member.shown),
+        "quarantine": None if member.quarantine is None else member.quarantine.reason,
         "age_seconds": round(now - member.registered_at, 3),
         "silent_seconds": round(now - member.seen_at, 3),
         "connections": stats.connections,
@@ -87,7 +88,7 @@ def server_view(registry: Registry, now: float) -> dict[str, Any]:
     live = [member for member in supervisors if member.state is not MemberState.LOST]
     states = dict.fromkeys((str(state) for state in MemberState), 0)
     for worker in registry.workers():
-        states[str(worker.state)] += 1
+        states[str(worker.shown)] += 1
     return {
         "workers": states,
         "workers_wanted": sum(member.supervisor.workers_wanted for member in live),

@@ -20,6 +20,7 @@ import zmq
 from coordinator.client import CurveCredentials, dealer
 from coordinator.log import get_logger
 from shard.drbg import Drbg
+from shard.first_outputs import FirstOutputs, noise
 from shard.membership import (
     Answering,
     Event,
@@ -62,7 +63,8 @@ class Link:
         self._stats = stats
         self._answers = answers
         self._zmq_context = zmq_context
-        self._membership = Membership(identity)
+        self._membership = Membership(identity, noise)
+        self._first_outputs = FirstOutputs()
         self._calls: deque[Callable[[float], None]] = deque()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
@@ -72,6 +74,7 @@ class Link:
         self._reseed_reason: str | None = "instantiate"
         self._orders: list[int] = []
         self._told_refused: str | None = None
+        self._told_local = False
         self._acks: list[bytes] = []
         self.thread = threading.Thread(target=self.run, name="link", daemon=True)
 
@@ -89,6 +92,9 @@ class Link:
 
     def instantiated(self) -> None:
         """The DRBG is seeded: from here on its reseeds are this thread's."""
+        # Here, before any reader draws, it is the very first one.
+        if mark := self._first_outputs.mark():
+            self._call(lambda _: self._membership.note_first_output(mark))
         self._call(self._start_reseeding)
 
     def change_state(self, state: str) -> None:
@@ -119,6 +125,8 @@ class Link:
             self._take_calls(now)
             self._handle(membership.overdue(now), now)
             self._reseed_if_due(now)
+            if self._instantiated and (mark := self._first_outputs.mark()):
+                membership.note_first_output(mark)
             if now >= membership.due or self._acks:
                 frames = membership.frames(self._stats(), now) + self._acks
                 self._acks = []
@@ -167,9 +175,15 @@ class Link:
             if isinstance(event, Answering):
                 self._coordinator_answered(event)
             elif isinstance(event, SeedGiven):
+                if self._told_local:
+                    self._told_local = False
+                    _log.info("the coordinator gives seeds again")
                 self._seed(event.seed, now)
             elif isinstance(event, SeedRefused):
-                _log.debug("no seed from the coordinator", reason=event.reason)
+                if not self._told_local:
+                    # Asked again every few seconds, told once.
+                    self._told_local = True
+                    _log.warning("local entropy only", reason=event.reason)
                 self._seed(None, now)
             else:
                 self._order(event)

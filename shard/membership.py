@@ -9,13 +9,15 @@ leaves no pile of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from coordinator.errors import MessageError
 from coordinator.protocol import (
     ERROR_UNREGISTERED,
+    MAX_MARKS,
     SEED_BYTES,
     Order,
     Refusal,
@@ -115,8 +117,13 @@ class Membership:
     :ivar malformed: messages that could not be read.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, noise: Callable[[], bytes] = bytes) -> None:
+        """
+        :param noise: gives what goes back to the coordinator with a request for a seed.
+        """
         self._identity = identity
+        self._noise = noise
+        self._first_outputs: deque[bytes] = deque(maxlen=MAX_MARKS)
         self._number = 0
         self._kinds: dict[int, str] = {}
         self._awaited: tuple[int, float] | None = None
@@ -154,6 +161,10 @@ class Membership:
             self._seed_purpose = purpose
             self._seed_at = max(self._seed_at, now)
 
+    def note_first_output(self, mark: bytes) -> None:
+        """Tell the coordinator's canary, with the next heartbeat; 32 bytes."""
+        self._first_outputs.append(mark)
+
     @property
     def wants_seed(self) -> bool:
         """Whether a seed is asked for."""
@@ -177,7 +188,12 @@ class Membership:
         identity = self._identity
         if self._awaited is None and now >= self._next_at:
             if self.registered:
-                body = {"id": identity.worker, "state": self.state, "stats": dict(stats)}
+                body: dict[str, Any] = {"id": identity.worker, "state": self.state}
+                body["stats"] = dict(stats)
+                if self._first_outputs:
+                    # Each is said once: a second time would be a repetition.
+                    body["first_outputs"] = list(self._first_outputs)
+                    self._first_outputs.clear()
                 number, frame = self._request("heartbeat", body)
             else:
                 number, frame = self._request("register", self._registration())
@@ -186,6 +202,8 @@ class Membership:
             frames.append(frame)
         if self._seed_purpose and self._seed is None and now >= self._seed_at:
             body = {"id": identity.worker, "purpose": self._seed_purpose}
+            if noise := self._noise():
+                body["noise"] = noise
             number, frame = self._request("seed", body)
             self._seed = (number, now + ANSWER_WITHIN)
             frames.append(frame)

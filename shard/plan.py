@@ -99,6 +99,7 @@ class Plan:
             admin_host=settings.admin.bind.host,
             admin_port=settings.admin.bind.port,
             entropy_sources=settings.entropy.sources,
+            entropy_retest=settings.entropy.retest,
             log_level=settings.log.level,
             log_format=settings.log.format,
             log_file=self.log_file,

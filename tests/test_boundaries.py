@@ -48,6 +48,7 @@ IMPURE = {
 
 PURE = {
     "coordinator.bodies",
+    "coordinator.canary",
     "coordinator.control",
     "coordinator.entropy",
     "coordinator.health",
@@ -55,8 +56,11 @@ PURE = {
     "coordinator.orders",
     "coordinator.parking",
     "coordinator.protocol",
+    "coordinator.quarantine",
     "coordinator.registry",
+    "coordinator.seeding",
     "coordinator.sessions",
+    "coordinator.source",
     "coordinator.stats",
     "shard.fleet",
     "shard.membership",

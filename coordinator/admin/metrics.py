@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 
 __all__ = ["render"]
 
-_STATES: Final = ("starting", "ready", "draining", "lost")
+_STATES: Final = ("starting", "ready", "draining", "lost", "quarantined")
+_SOURCE_STATES: Final = ("starting", "healthy", "quarantined", "uncredited")
 
 _Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
 
@@ -94,13 +95,32 @@ def _sessions(sessions: Mapping[str, Any]) -> Iterator[_Family]:
 def _entropy(entropy: Mapping[str, Any]) -> Iterator[_Family]:
     yield _counter("entropy_seeds", "Seeds given.", entropy["seeds"])
     yield _counter("entropy_refusals", "Seeds refused.", entropy["refusals"])
-    sources = entropy["sources"]
-    healthy = {source["name"]: float(source["state"] == "healthy") for source in sources}
-    yield _by("gauge", "entropy_source_healthy", "1 if it counts.", "source", healthy)
-    read = {source["name"]: source["bytes"] for source in sources}
-    yield _by("counter", "entropy_source_read_bytes", "Noise read.", "source", read)
-    failures = {source["name"]: source["failures"] for source in sources}
-    yield _by("counter", "entropy_source_failures", "Health failures.", "source", failures)
+    yield _gauge(
+        "entropy_available_bits", "Credited since the last seed.", entropy["available_bits"]
+    )
+    yield _gauge("entropy_required_bits", "Needed for a seed.", entropy["required_bits"])
+    yield _gauge("entropy_ledger_length", "Seeds that the ledger holds.", entropy["ledger_length"])
+    yield _counter("entropy_canary_repeats", "Repeated first outputs.", entropy["canary_repeats"])
+    state = GaugeMetricFamily(
+        "shardtls_entropy_source_state", "1 for the state it is in.", labels=["source", "state"]
+    )
+    age = GaugeMetricFamily(
+        "shardtls_entropy_source_last_failure_age_seconds", "Since it failed.", labels=["source"]
+    )
+    for source in entropy["sources"]:
+        for name in _SOURCE_STATES:
+            state.add_metric([source["name"], name], float(source["state"] == name))
+        if source["last_failure_age"] is not None:
+            age.add_metric([source["name"]], source["last_failure_age"])
+    yield from (state, age)
+    counts = {
+        "samples": ("bytes", "Samples read, of a byte each."),
+        "alarms": ("alarms", "Health alarms; a sound source has one now and then."),
+        "failures": ("failures", "Health failures, and reads that failed."),
+    }
+    for metric, (key, text) in counts.items():
+        values = {source["name"]: source[key] for source in entropy["sources"]}
+        yield _by("counter", f"entropy_source_{metric}", text, "source", values)
 
 
 def _deployment(server: Mapping[str, Any]) -> Iterator[_Family]:

@@ -19,7 +19,16 @@ from coordinator.errors import (
     StartError,
 )
 from shard import __version__
-from shard.cli import certificates, checking, keys, orders, running, status, top
+from shard.cli import (
+    certificates,
+    checking,
+    entropy,
+    keys,
+    orders,
+    running,
+    status,
+    top,
+)
 
 __all__ = ["main"]
 
@@ -94,6 +103,7 @@ for command in (
     orders.purge,
     status.status,
     top.top,
+    entropy.entropy,
     checking.check,
     certificates.cert,
     keys.keys,

@@ -10,7 +10,7 @@ import click
 
 from shard.cli.connecting import Target, connected, target_options
 
-__all__ = ["render", "status"]
+__all__ = ["WITHIN", "render", "span", "status", "table"]
 
 WITHIN: Final = 5.0
 """Seconds."""
@@ -31,11 +31,11 @@ def render(shown: Mapping[str, Any]) -> str:
     coordinator = shown["coordinator"]
     name = shown.get("deployment")
     title = f"shardtls {shown['version']}" + (f" ({name})" if name else "")
-    uptime = _span(coordinator.get("uptime_seconds", 0))
+    uptime = span(coordinator.get("uptime_seconds", 0))
     lines = [
         f"{title}, coordinator pid {coordinator['pid']}, up {uptime}",
         "",
-        *_table(
+        *table(
             ("WORKER", "PID", "STATE", "CONNECTIONS", "FULL", "RESUMED", "FAILED", "DRBG SEED"),
             [_worker_row(worker) for worker in sorted(shown["workers"], key=_slot)],
         ),
@@ -68,17 +68,21 @@ def _sessions(sessions: Mapping[str, Any]) -> str:
 
 
 def _entropy(entropy: Mapping[str, Any]) -> str:
-    sources = ", ".join(
-        f"{source['name']} {source['state']}" for source in entropy.get("sources", ())
-    )
+    sources = ", ".join(_source(source) for source in entropy.get("sources", ()))
     available, required = entropy.get("available_bits"), entropy.get("required_bits")
     return (
-        f"entropy   {available} of {required} bits, {entropy.get('seeds', 0)} seeds given"
-        f"{f' ({sources})' if sources else ''}"
+        f"entropy   {available} of {required} bits, {entropy.get('seeds', 0)} seeds given, "
+        f"{entropy.get('refusals', 0)} refused{f' ({sources})' if sources else ''}"
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _source(source: Mapping[str, Any]) -> str:
+    reason = f": {source['reason']}" if source.get("reason") else ""
+    return f"{source['name']} {source['state']}{reason}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under a head, in columns of equal width."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -93,7 +97,8 @@ def _size(count: int) -> str:
     return f"{count} B"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Seconds as people read them."""
     for unit, scale in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= scale:
             return f"{seconds / scale:.1f} {unit}"

@@ -14,8 +14,8 @@ from shard.settings.values import (
     Size,
     SocketAddress,
     Words,
-    check_distinct,
     check_endpoint,
+    check_entropy_sources,
     check_resumption,
 )
 
@@ -188,15 +188,27 @@ class EntropySection(Section):
         tuple[str, ...],
         Words,
         Field(min_length=1),
-        AfterValidator(check_distinct),
+        AfterValidator(check_entropy_sources),
         Key(
             "--entropy-sources",
-            "Noise sources of the coordinator.",
-            'names of sources, such as "getrandom"',
+            "getrandom, hwrng, jitter, workers, file:/PATH@CLAIM, command:/PROGRAM@CLAIM.",
+            'any of "getrandom", "hwrng", "jitter", "workers", "file:/PATH" and '
+            '"command:/PROGRAM …", the last two with a claim in bits a byte such as "@0.5"',
             "NAME,…",
             restart=True,
         ),
-    ] = ("getrandom", "hwrng")
+    ] = ("getrandom", "hwrng", "jitter", "workers")
+    retest: Annotated[
+        Duration,
+        Field(ge=0.1, le=86400),
+        Key(
+            "--entropy-retest",
+            "How long after a failure a noise source is tested again.",
+            'a duration from 0.1 s to 24 h, such as 60 or "1m"',
+            "SECONDS",
+            restart=True,
+        ),
+    ] = 60.0
 
 
 class AdminSection(Section):

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from coordinator.settings import EntropySource
+
 __all__ = [
     "Address",
     "Count",
@@ -28,6 +30,7 @@ __all__ = [
     "check_application",
     "check_distinct",
     "check_endpoint",
+    "check_entropy_sources",
     "check_resumption",
     "parse_duration",
     "parse_size",
@@ -208,6 +211,11 @@ def check_alpn(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(1 <= len(name.encode()) <= 255 for name in value):
         raise ValueError("a name is 1 to 255 bytes")
     return check_distinct(value)
+
+
+def check_entropy_sources(value: tuple[str, ...]) -> tuple[str, ...]:
+    check_distinct(tuple(EntropySource.parse(text).name for text in value))
+    return value
 
 
 def check_distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:

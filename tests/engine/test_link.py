@@ -18,6 +18,7 @@ from coordinator.protocol import (
     encode_order,
     encode_reply,
 )
+from shard import _engine
 from shard.drbg import Drbg
 from shard.link import Link
 from shard.membership import Identity
@@ -240,3 +241,23 @@ def test_a_silent_coordinator_is_noticed_and_its_return(control: Control) -> Non
         before = made.answers
         control.silent = False
         eventually(lambda: made.answers > before, within=TIMEOUT, what="an answer")
+
+
+def test_a_first_output_is_told_after_each_seed_and_output_goes_back(control: Control) -> None:
+    if not _engine.drbg_status().seeded:
+        _engine.drbg_seed(SEED, b"tests")
+
+    def marks() -> list[bytes]:
+        beats = [r.body for r in control.requests if r.type == "heartbeat"]
+        return [mark for body in beats for mark in body.get("first_outputs", [])]
+
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.instantiated()
+        eventually(lambda: len(marks()) == 1, within=TIMEOUT, what="the first mark")
+        _engine.drbg_reseed(SEED)
+        eventually(lambda: len(marks()) == 2, within=TIMEOUT, what="another one")
+    seeds = [request.body for request in control.requests if request.type == "seed"]
+    assert len(seeds[0]["noise"]) == 32
+    assert [len(mark) for mark in marks()] == [32, 32]
+    assert marks()[0] != marks()[1]

@@ -52,6 +52,7 @@ def test_every_command_has_its_help() -> None:
         "purge",
         "status",
         "top",
+        "entropy",
         "check",
         "cert",
         "keys",

@@ -16,6 +16,7 @@ MODULES = {
 }
 PURE = [
     "bodies",
+    "canary",
     "control",
     "entropy",
     "errors",
@@ -26,9 +27,12 @@ PURE = [
     "parking",
     "permissions",
     "protocol",
+    "quarantine",
     "registry",
+    "seeding",
     "sessions",
     "settings",
+    "source",
     "stats",
     "status",
     "traffic",

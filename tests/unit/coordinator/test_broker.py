@@ -241,7 +241,7 @@ def test_without_a_source_a_seed_is_refused(
     start(entropy_sources=())
     with pytest.raises(CommandRefusedError) as refused:
         control.request("seed", {"id": "w", "purpose": "x"}, 5)
-    assert refused.value.code == "refused"
+    assert refused.value.code == "insufficient_entropy"
 
 
 def test_socket_files_are_private_and_removed(start: StartCoordinator, runtime_dir: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from coordinator.control import ControlDesk, Outgoing
 from coordinator.entropy import EntropyAccumulator
+from coordinator.gathering import fill
 from coordinator.lookups import SessionDesk
-from coordinator.noise import SystemRandomSource, fill
+from coordinator.noise import SystemRandomSource, WorkersSource
 from coordinator.orders import OrderBook
 from coordinator.parking import ParkingTable
 from coordinator.permissions import LOCAL, AllowList, Peer
@@ -47,10 +48,11 @@ SUPERVISOR_BODY = {**WORKER_BODY, "role": "supervisor", "id": "a", "slot": None}
 class Script:
     """A desk, and a clock that the test moves."""
 
-    def __init__(self, *, entropy: bool = True) -> None:
+    def __init__(self, *, entropy: bool = True, back: bool = False) -> None:
         self.now = 0.0
         source = SystemRandomSource()
-        self.entropy = EntropyAccumulator([source.spec] if entropy else [])
+        specs = [source.spec] if entropy else []
+        self.entropy = EntropyAccumulator([*specs, WorkersSource.spec] if back else specs)
         self.traffic = Traffic()
         self.cache = SessionCache(ttl=10.0, max_bytes=1 << 20, max_entries=100)
         self.desk = ControlDesk(
@@ -187,7 +189,7 @@ def test_every_seed_differs_and_is_in_the_ledger(script: Script) -> None:
 def test_without_entropy_a_seed_is_refused_and_counted() -> None:
     script = Script(entropy=False)
     answer = script.refusal(WORKER, "seed", {"id": "a-0.1", "purpose": "instantiate"})
-    assert answer.code == "refused"
+    assert answer.code == "insufficient_entropy"
     assert "bits of entropy" in answer.detail
     assert script.status()["coordinator"]["entropy"]["refusals"] == 1
 
@@ -317,7 +319,7 @@ ALLOWED = AllowList(
 MAY = {
     "worker": {"register", "heartbeat", "goodbye", "seed", "ping"},
     "supervisor": {"register", "heartbeat", "goodbye", "seed", "ping"},
-    "admin": {"status", "scale", "drain", "reload", "rotate", "purge", "ping"},
+    "admin": {"status", "entropy", "scale", "drain", "reload", "rotate", "purge", "ping"},
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator.protocol import (
+    MAX_MARKS,
     Ack,
     Request,
     decode_control,
@@ -154,6 +155,32 @@ def test_a_seed_is_asked_for_behind_the_registration_and_handed_on() -> None:
     events = script.reply(seed, {"seed": SEED}, 1.01)
     assert events == [Answering(returned=False), SeedGiven(SEED)]
     assert not script.membership.wants_seed
+
+
+def test_output_goes_back_with_a_request_for_a_seed() -> None:
+    script = Script()
+    script.membership = Membership(IDENTITY, lambda: b"noise")
+    script.membership.want_seed("interval", 1.0)
+    assert script.said(1.0)[1].body["noise"] == b"noise"
+
+
+def test_a_first_output_is_told_once_with_the_next_heartbeat() -> None:
+    script = Script()
+    script.membership.note_first_output(bytes(32))
+    script.register(1.0)
+    for now, marks in ((1.0, [bytes(32)]), (1.0 + HEARTBEAT, None)):
+        (request,) = script.said(now)
+        assert request.body.get("first_outputs") == marks
+        script.reply(request, {"boot": "b1"}, now)
+
+
+def test_no_more_first_outputs_are_kept_than_a_heartbeat_may_have() -> None:
+    script = Script()
+    for number in range(MAX_MARKS + 1):
+        script.membership.note_first_output(bytes([number]) * 32)
+    script.register(1.0)
+    (request,) = script.said(1.0)
+    assert [mark[0] for mark in request.body["first_outputs"]] == list(range(1, MAX_MARKS + 1))
 
 
 def test_a_seed_is_not_in_the_repr() -> None:

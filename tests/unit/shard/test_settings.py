@@ -294,3 +294,26 @@ def test_the_documented_file_is_the_defaults(tmp_path: Path) -> None:
         paths.add(f"{section}.{key}" if key else "")
     assert paths - {""} == {path for path, _, _ in keys()}
     assert settings.model_copy(update={"certificate": ()}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("sources", "word"),
+    [
+        ("getrandom,dice", "'dice' is none of"),
+        (["file:/dev/a", "file:/dev/a@2"], "named twice"),
+        (["command:x"], "absolute path"),
+        ("", "expected any of"),
+    ],
+)
+def test_entropy_sources_that_are_wrong(sources: object, word: str) -> None:
+    flags = {"entropy.sources": sources}
+    assert word in problems(flags=flags)["--entropy-sources"]
+
+
+def test_entropy_sources_in_every_spelling(tmp_path: Path) -> None:
+    wanted = ("getrandom", "file:/dev/a@0.5", "command:/bin/x -n 3@2")
+    text = f"[entropy]\nsources = {list(wanted)}\n"
+    assert load(config=written(tmp_path, text)).entropy.sources == wanted
+    environ = {"SHARDTLS_ENTROPY_SOURCES": ",".join(wanted)}
+    assert load(environ=environ).entropy.sources == wanted
+    assert load(flags={"entropy.sources": ",".join(wanted)}).entropy.sources == wanted
