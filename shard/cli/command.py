@@ -19,7 +19,7 @@ from coordinator.errors import (
     StartError,
 )
 from shard import __version__
-from shard.cli import certificates, checking, keys, orders, running, status
+from shard.cli import certificates, checking, demo, keys, orders, running, status
 
 __all__ = ["main"]
 
@@ -96,5 +96,6 @@ for command in (
     checking.check,
     certificates.cert,
     keys.keys,
+    demo.demo,
 ):
     main.add_command(command)

@@ -12,6 +12,7 @@ pub mod client_hello;
 pub mod closing;
 pub mod connection;
 pub mod context;
+pub mod ctr_drbg;
 pub mod drbg;
 pub mod established;
 pub mod exchange;

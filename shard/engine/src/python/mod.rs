@@ -12,7 +12,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::connection;
 use crate::context::{self, Policy, SCOPE_LEN};
-use crate::drbg::{process, DrbgError, MAX_REQUEST};
+use crate::ctr_drbg::{DrbgError, MAX_REQUEST};
+use crate::drbg::process;
 use crate::provider::{group_names, suite_names};
 use crate::socket;
 
@@ -22,11 +23,14 @@ use progress::{Closed, Established, PeerClosed, Progress, SessionWanted, Session
 
 #[pymodule]
 mod _engine {
+    #[cfg(feature = "known-seed")]
+    #[pymodule_export]
+    use super::drbg_seed_known;
     #[pymodule_export]
     use super::{
-        drbg_generate, drbg_reseed, drbg_seed, drbg_status, Closed, Connection, DrbgStatus,
-        Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued, TlsContext,
-        VirtualHost,
+        drbg_generate, drbg_reseed, drbg_seed, drbg_status, drbg_zeroize, Closed, Connection,
+        DrbgStatus, Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued,
+        TlsContext, VirtualHost,
     };
 }
 
@@ -272,6 +276,12 @@ fn drbg_seed(seed: &[u8], personalization: &[u8]) -> PyResult<()> {
     process::seed(seed, personalization).map_err(drbg_error)
 }
 
+#[cfg(feature = "known-seed")]
+#[pyfunction]
+fn drbg_seed_known(seed: &[u8], personalization: &[u8]) -> PyResult<()> {
+    process::seed_known(seed, personalization).map_err(drbg_error)
+}
+
 #[pyfunction]
 #[pyo3(signature = (seed, additional = b"".as_slice()))]
 fn drbg_reseed(seed: &[u8], additional: &[u8]) -> PyResult<()> {
@@ -286,6 +296,11 @@ fn drbg_generate(py: Python<'_>, length: usize) -> PyResult<Bound<'_, PyBytes>> 
     PyBytes::new_with(py, length, |out| {
         py.detach(|| process::fill(out)).map_err(drbg_error)
     })
+}
+
+#[pyfunction]
+fn drbg_zeroize(py: Python<'_>) {
+    py.detach(process::zeroize);
 }
 
 #[pyfunction]
