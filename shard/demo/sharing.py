@@ -33,9 +33,9 @@ Draw = Callable[[int], bytes]
 
 THREADS: Final = 8
 REQUEST: Final = 4096
-"""Bytes that a thread asks for at a time: 256 blocks."""
-TEXTBOOK_BLOCKS: Final = 1_000_000
-"""Drawn by all threads together."""
+"""Bytes that a thread asks our generator for at a time: 256 blocks."""
+TEXTBOOK_BLOCKS: Final = 50_000
+"""Asked for one at a time, by all threads together."""
 PROCESS_BLOCKS: Final = 1000
 """Drawn by each of two processes, one at a time."""
 SWITCH_INTERVAL: Final = 1e-6
@@ -77,8 +77,8 @@ def experiments(blocks: int) -> list[Experiment]:
     return [
         Experiment(
             f"{THREADS} threads",
-            by_threads(textbook, TEXTBOOK_BLOCKS),
-            by_threads(ours, blocks),
+            by_threads(textbook, TEXTBOOK_BLOCKS, BLOCK_BYTES),
+            by_threads(ours, blocks, REQUEST),
         ),
         Experiment(
             "parent and child of fork()",
@@ -93,16 +93,18 @@ def experiments(blocks: int) -> list[Experiment]:
     ]
 
 
-def by_threads(draw: Draw, blocks: int) -> Outcome:
-    """Have :data:`THREADS` threads draw `blocks` blocks, rounded up to whole requests for each."""
-    share = -(-blocks * BLOCK_BYTES // (THREADS * REQUEST)) * REQUEST
+def by_threads(draw: Draw, blocks: int, request: int) -> Outcome:
+    """Have :data:`THREADS` threads draw `blocks` blocks, `request` bytes at a time; rounded up to
+    whole requests for each.
+    """
+    share = -(-blocks * BLOCK_BYTES // (THREADS * request)) * request
     output = bytearray(THREADS * share)
     start = threading.Barrier(THREADS)
 
     def work(first: int) -> None:
         start.wait()
-        for at in range(first, first + share, REQUEST):
-            output[at : at + REQUEST] = draw(REQUEST)
+        for at in range(first, first + share, request):
+            output[at : at + request] = draw(request)
 
     threads = [threading.Thread(target=work, args=(n * share,)) for n in range(THREADS)]
     interval = sys.getswitchinterval()

@@ -54,3 +54,27 @@ fn a_forked_child_does_not_repeat_its_parent() {
         assert_ne!(ours, theirs);
     }
 }
+
+#[test]
+fn once_zeroized_nothing_comes_out() {
+    let _ = process::seed(&[7; 48], b"test");
+    // SAFETY: the child of the fork, which leaves the other tests their generator, only calls the
+    // generator and exits.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            process::zeroize();
+            let mut out = [0u8; 32];
+            let closed = process::fill(&mut out) == Err(DrbgError::Zeroized)
+                && process::reseed(&[8; 48], b"") == Err(DrbgError::Zeroized)
+                && process::seed(&[8; 48], b"") == Err(DrbgError::Zeroized)
+                && !process::status().seeded
+                && out == [0; 32];
+            libc::_exit(i32::from(!closed));
+        }
+        let mut status = 0;
+        libc::waitpid(child, &mut status, 0);
+        assert_eq!(libc::WEXITSTATUS(status), 0);
+    }
+    assert_eq!(process::fill(&mut [0; 32]), Ok(()));
+}

@@ -17,6 +17,8 @@ use crate::drbg::process;
 use crate::provider::{group_names, suite_names};
 use crate::socket;
 
+#[cfg(feature = "known-seed")]
+mod known_seed;
 mod progress;
 
 use progress::{Closed, Established, PeerClosed, Progress, SessionWanted, SessionsIssued};
@@ -25,7 +27,7 @@ use progress::{Closed, Established, PeerClosed, Progress, SessionWanted, Session
 mod _engine {
     #[cfg(feature = "known-seed")]
     #[pymodule_export]
-    use super::drbg_seed_known;
+    use super::known_seed::{drbg_seed_known, CtrDrbg};
     #[pymodule_export]
     use super::{
         drbg_generate, drbg_reseed, drbg_seed, drbg_status, drbg_zeroize, Closed, Connection,
@@ -274,12 +276,6 @@ fn drbg_error(error: DrbgError) -> PyErr {
 #[pyo3(signature = (seed, personalization = b"".as_slice()))]
 fn drbg_seed(seed: &[u8], personalization: &[u8]) -> PyResult<()> {
     process::seed(seed, personalization).map_err(drbg_error)
-}
-
-#[cfg(feature = "known-seed")]
-#[pyfunction]
-fn drbg_seed_known(seed: &[u8], personalization: &[u8]) -> PyResult<()> {
-    process::seed_known(seed, personalization).map_err(drbg_error)
 }
 
 #[pyfunction]

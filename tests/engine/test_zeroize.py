@@ -1,0 +1,64 @@
+"""The generator's state is gone from memory when its process ends, and nothing comes of it then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.certificates import Certificate
+from tests.client import client_context
+from tests.engine.known_seed import PERSONALIZATION, SEED, KnownSeedServer, serving
+from tests.engine.prediction import Prediction, converse
+from tests.hostile import client_hello, records, send
+from tests.waiting import eventually
+
+WITHIN = 5.0
+"""Seconds."""
+
+
+def state_after_a_handshake(server: KnownSeedServer, certificate: Certificate) -> Prediction:
+    """Have the server draw; the reference's state is then the server's."""
+    prediction = Prediction(SEED, PERSONALIZATION)
+    context = client_context(certificate, "TLSv1.3")
+    context.set_ecdh_curve("X25519")
+    converse(server.address, context)
+    prediction.random(), prediction.share("x25519"), prediction.ticket(), prediction.ticket()
+    return prediction
+
+
+def in_memory(pid: int, secret: bytes) -> bool:
+    """Whether a process has these bytes in memory that it may write to."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        resident = False
+        for line in reversed(Path(f"/proc/{pid}/smaps").read_text().splitlines()):
+            name, *values = line.split()
+            if name == "Rss:":
+                resident = values[0] != "0"
+            elif "-" in name and values[0].startswith("rw") and resident:
+                first, last = (int(end, 16) for end in name.split("-"))
+                memory.seek(first)
+                if secret in memory.read(last - first):
+                    return True
+    return False
+
+
+def test_zeroized_it_is_gone_and_handshakes_fail(engine_certificate: Certificate) -> None:
+    with serving(engine_certificate) as server:
+        drbg = state_after_a_handshake(server, engine_certificate).drbg
+        assert in_memory(server.process.pid, drbg.v)
+        server.tell("zeroize")
+        assert not in_memory(server.process.pid, drbg.v)
+        assert not in_memory(server.process.pid, drbg.key)
+        reaction = send(server.address, [records(client_hello())], patience=WITHIN)
+        assert (reaction.alert, reaction.went_on) == ("internal_error", False)
+
+
+def test_a_process_that_exits_wipes_it(engine_certificate: Certificate) -> None:
+    with serving(engine_certificate) as server:
+        drbg = state_after_a_handshake(server, engine_certificate).drbg
+        pid = server.process.pid
+        assert in_memory(pid, drbg.v)
+        server.tell("exit")
+        # It stops in the last of its exit handlers.
+        eventually(lambda: not in_memory(pid, drbg.v), within=WITHIN, what="V wiped")
+        assert server.process.poll() is None
+        assert not in_memory(pid, drbg.key)
