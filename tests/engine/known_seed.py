@@ -23,7 +23,15 @@ import pytest
 import shard
 from tests.certificates import Certificate
 
-__all__ = ["ENGINE", "PERSONALIZATION", "SEED", "KnownSeedServer", "known_seed_engine", "serving"]
+__all__ = [
+    "PERSONALIZATION",
+    "SEED",
+    "TOP",
+    "KnownSeedServer",
+    "known_seed_engine",
+    "load_engine",
+    "serving",
+]
 
 TOP: Final = Path(__file__).parents[2]
 ENGINE: Final = TOP / "target/known-seed/_engine.abi3.so"

@@ -8,6 +8,8 @@ import hashlib
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from tests.client import TIMEOUT, client_context
 from tests.engine.known_seed import (
     PERSONALIZATION,
     SEED,
+    TOP,
     KnownSeedServer,
     known_seed_engine,
     serving,
@@ -118,6 +121,16 @@ def test_a_real_servers_requests_take_fresh_kernel_bytes_in(
         second = answer(converse(server.address, context)[0])
     assert len({prediction.random(), first.random, second.random}) == 3
     assert first.share != second.share
+
+
+def test_nists_vectors_come_out_of_the_built_engine() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.engine.known_answers", str(known_seed_engine())],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.split(), done.stderr) == (["240", "of", "240"], "")
 
 
 def test_the_shipped_engine_has_no_known_seed() -> None:

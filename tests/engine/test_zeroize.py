@@ -48,6 +48,7 @@ def test_zeroized_it_is_gone_and_handshakes_fail(engine_certificate: Certificate
         server.tell("zeroize")
         assert not in_memory(server.process.pid, drbg.v)
         assert not in_memory(server.process.pid, drbg.key)
+        # A process that has nothing random left says so, and goes no further (RFC 8446 §6.2).
         reaction = send(server.address, [records(client_hello())], patience=WITHIN)
         assert (reaction.alert, reaction.went_on) == ("internal_error", False)
 

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod context;
 pub mod ctr_drbg;
 pub mod drbg;
+pub mod ecdh;
 pub mod established;
 pub mod exchange;
 pub mod kx;
