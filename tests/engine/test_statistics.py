@@ -7,7 +7,6 @@ It finds a generator that is broken, never one that is predictable: for that see
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -40,16 +39,18 @@ def passes(block: bytes) -> bool:
     bits = format(int.from_bytes(block, "big"), f"0{8 * BLOCK}b")
     nibbles = Counter(block.hex())
     poker = 16 / 5000 * sum(count**2 for count in nibbles.values()) - 5000
-    runs: Counter[tuple[str, int]] = Counter()
-    longest = 0
-    for bit, run in itertools.groupby(bits):
-        length = sum(1 for _ in run)
-        longest = max(longest, length)
-        runs[bit, min(length, 6)] += 1
+    runs = {bit: Counter(map(len, bits.split("10"[int(bit)]))) for bit in "01"}
+    for lengths in runs.values():
+        del lengths[0]
+    longest = max(max(lengths, default=0) for lengths in runs.values())
     return (
         9725 < bits.count("1") < 10275
         and 2.16 < poker < 46.17
-        and all(runs[bit, length] in allowed for bit in "01" for length, allowed in RUNS.items())
+        and all(
+            sum(count for length, count in lengths.items() if min(length, 6) == kind) in allowed
+            for lengths in runs.values()
+            for kind, allowed in RUNS.items()
+        )
         and longest < LONG_RUN
     )
 
