@@ -48,6 +48,7 @@ check: $(VENV)/.installed-dev ## formatting, lint and types of Python and Rust; 
 	cargo fmt --manifest-path $(CRATE) --check
 	cargo clippy $(CARGO_FLAGS) --no-default-features --all-targets -- -D warnings
 	cargo clippy $(CARGO_FLAGS) --features python -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --features python,known-seed -- -D warnings
 	cargo test $(CARGO_FLAGS) --no-default-features
 
 unit: $(VENV)/.installed-dev $(KNOWN_SEED) ## tests of single modules and of the engine's interface
