@@ -10,6 +10,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +135,8 @@ def test_nists_vectors_come_out_of_the_built_engine() -> None:
 
 
 def test_the_shipped_engine_has_no_known_seed() -> None:
+    settings = tomllib.loads((TOP / "pyproject.toml").read_text())
+    assert settings["tool"]["maturin"]["features"] == ["python"]
     assert not hasattr(_engine, "drbg_seed_known")
     assert not hasattr(_engine, "CtrDrbg")
     assert _engine.__file__ is not None
