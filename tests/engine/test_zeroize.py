@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+from shard.worker import EXIT_NOT_STARTED
 from tests.certificates import Certificate
 from tests.client import client_context
 from tests.engine.known_seed import PERSONALIZATION, SEED, KnownSeedServer, serving
@@ -13,6 +16,23 @@ from tests.waiting import eventually
 
 WITHIN = 5.0
 """Seconds."""
+
+A_WORKERS_LAST_STEP = """
+import os
+import runpy
+from shard import _engine
+
+def leave(code):
+    try:
+        _engine.drbg_generate(16)
+    except RuntimeError as error:
+        os.write(1, str(error).encode())
+    really(code)
+
+really, os._exit = os._exit, leave
+_engine.drbg_seed(bytes(48))
+runpy.run_module("shard.worker", run_name="__main__")
+"""
 
 
 def state_after_a_handshake(server: KnownSeedServer, certificate: Certificate) -> Prediction:
@@ -63,3 +83,17 @@ def test_a_process_that_exits_wipes_it(engine_certificate: Certificate) -> None:
         eventually(lambda: not in_memory(pid, drbg.v), within=WITHIN, what="V wiped")
         assert server.process.poll() is None
         assert not in_memory(pid, drbg.key)
+
+
+def test_a_worker_wipes_it_before_it_leaves_without_exit_handlers() -> None:
+    """It ends by ``os._exit``, as threads may be left; here for want of a lifeline."""
+    done = subprocess.run(
+        [sys.executable, "-c", A_WORKERS_LAST_STEP],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (
+        EXIT_NOT_STARTED,
+        "the DRBG was zeroised: the process is ending",
+    )
