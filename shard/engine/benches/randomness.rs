@@ -2,7 +2,8 @@
 //! `cargo bench --no-default-features --bench randomness`.
 //!
 //! Client and server talk in memory, in one thread. Only the server's share is counted, in CPU time
-//! of the thread. Rounds alternate, so that whatever else the machine does falls on both alike.
+//! of the thread. Handshakes alternate one by one and the median counts, so that whatever else the
+//! machine does falls on both alike.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use _engine::ctr_drbg::{CtrDrbg, SEED_LEN};
 use _engine::drbg::process;
 use _engine::provider::provider;
 
-const ROUNDS: usize = 101;
-const HANDSHAKES: usize = 100;
-const REQUESTS: usize = 20_000;
+/// Of each kind.
+const HANDSHAKES: usize = 4001;
+/// Of requests.
+const ROUNDS: usize = 501;
+const REQUESTS: usize = 1000;
 
 /// CPU time of this thread, in nanoseconds.
 fn cpu_time() -> u64 {
@@ -85,16 +88,8 @@ impl Subject {
         }
     }
 
-    /// Microseconds of the server for each of some full handshakes.
-    fn round(&self) -> f64 {
-        let mut spent = 0;
-        for _ in 0..HANDSHAKES {
-            spent += self.handshake();
-        }
-        spent as f64 / HANDSHAKES as f64 / 1000.0
-    }
-
-    fn handshake(&self) -> u64 {
+    /// One full handshake: nanoseconds of the server.
+    fn handshake(&self) -> f64 {
         let name = ServerName::try_from("localhost").unwrap();
         let mut client = ClientConnection::new(Arc::clone(&self.client), name).unwrap();
         let begun = cpu_time();
@@ -107,7 +102,7 @@ impl Subject {
                 client.write_tls(&mut wire).unwrap();
             }
             if wire.is_empty() {
-                return spent;
+                return spent as f64;
             }
             let begun = cpu_time();
             let mut unread = wire.as_slice();
@@ -129,25 +124,24 @@ impl Subject {
     }
 }
 
-/// Both, round by round: medians, and the median of the ratios of neighbours.
-fn compare(mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> (f64, f64, f64) {
-    ours();
-    theirs();
-    let mut rounds: Vec<(f64, f64)> = Vec::new();
-    for round in 0..ROUNDS {
+/// The medians of two measurements that alternate.
+fn compare(
+    rounds: usize,
+    mut ours: impl FnMut() -> f64,
+    mut theirs: impl FnMut() -> f64,
+) -> (f64, f64) {
+    let (mut own, mut other) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
         // Each goes first as often as the other.
-        rounds.push(if round % 2 == 0 {
-            let first = ours();
-            (first, theirs())
+        if round % 2 == 0 {
+            own.push(ours());
+            other.push(theirs());
         } else {
-            let first = theirs();
-            (ours(), first)
-        });
+            other.push(theirs());
+            own.push(ours());
+        }
     }
-    let mut own: Vec<f64> = rounds.iter().map(|round| round.0).collect();
-    let mut other: Vec<f64> = rounds.iter().map(|round| round.1).collect();
-    let mut ratios: Vec<f64> = rounds.iter().map(|round| round.0 / round.1).collect();
-    (median(&mut own), median(&mut other), median(&mut ratios))
+    (median(&mut own), median(&mut other))
 }
 
 /// Nanoseconds for each of many requests of 32 bytes.
@@ -182,18 +176,21 @@ fn main() {
             version,
             group,
         );
-        let (own, other, ratio) = compare(|| ours.round(), || theirs.round());
+        let (own, other) = compare(HANDSHAKES, || ours.handshake(), || theirs.handshake());
+        let (own, other, ratio) = (own / 1000.0, other / 1000.0, own / other);
         let what = format!("{:?} {group}", version.version);
         println!("{what:<44} {own:>6.1} {other:>9.1} {ratio:>7.3}");
     }
 
     let rustls = aws_lc_rs::default_provider().secure_random;
     let mut bare = CtrDrbg::new(&[7; SEED_LEN], b"").unwrap();
-    let (own, other, _) = compare(
+    let (own, other) = compare(
+        ROUNDS,
         || requests(|out| process::fill(out).unwrap()),
         || requests(|out| rustls.fill(out).unwrap()),
     );
-    let (with, without, _) = compare(
+    let (with, without) = compare(
+        ROUNDS,
         || requests(|out| bare.generate(out, &[1; 32]).unwrap()),
         || {
             requests(|out| {
