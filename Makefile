@@ -23,6 +23,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ENGINE := pyproject.toml $(wildcard shard/engine/Cargo.* shard/engine/*.rs) \
           $(shell find shard/engine/src -name '*.rs' 2>/dev/null)
+# The engine as tests of its randomness need it: its generator can be made to give what is known
+# beforehand. It is never installed, and is built after the other, with what that left.
+KNOWN_SEED := target/known-seed/_engine.abi3.so
 # pip is silent while the engine is compiled.
 INSTALL := $(BIN)/pip install --quiet --no-build-isolation --editable
 CARGO_FLAGS := --release --locked --manifest-path $(CRATE)
@@ -31,12 +34,12 @@ INTEGRATION := $(wildcard tests/integration tests/interop tests/faults)
 # Minutes of `make soak`.
 MINUTES ?= 10
 
-.PHONY: run test check unit integration compose bench soak wheel clean help prerequisites
+.PHONY: run test check unit integration compose bench soak wheel clean help prerequisites known-seed
 
 run: $(VENV)/.installed ## build what changed, serve https://127.0.0.1:8443 (more flags: ARGS="--workers 4")
 	@exec $(BIN)/shardtls up --self-signed $(ARGS)
 
-test: check ## everything: check and all tests, those with containers too (ARGS="-k name" for pytest)
+test: check $(KNOWN_SEED) ## everything: check and all tests, those with containers too (ARGS="-k name" for pytest)
 	$(PYTEST) --ignore=tests/bench $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, lint and types of Python and Rust; Rust tests
@@ -46,9 +49,10 @@ check: $(VENV)/.installed-dev ## formatting, lint and types of Python and Rust; 
 	cargo fmt --manifest-path $(CRATE) --check
 	cargo clippy $(CARGO_FLAGS) --no-default-features --all-targets -- -D warnings
 	cargo clippy $(CARGO_FLAGS) --features python -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --features python,known-seed -- -D warnings
 	cargo test $(CARGO_FLAGS) --no-default-features
 
-unit: $(VENV)/.installed-dev ## tests of single modules and of the engine's interface
+unit: $(VENV)/.installed-dev $(KNOWN_SEED) ## tests of single modules and of the engine's interface
 	$(PYTEST) $(wildcard tests/unit tests/engine) $(ARGS)
 
 integration: $(VENV)/.installed-dev ## tests with real processes, peers and faults on this machine
@@ -65,6 +69,8 @@ soak: $(VENV)/.installed-dev ## the integration tests again and again until one 
 	while ((SECONDS < end)); do \
 	  $(PYTEST) --exitfirst --quiet $(INTEGRATION) $(ARGS) || exit; rounds=$$((rounds + 1)); \
 	done; echo "soak: $$rounds rounds in $$SECONDS s, none failed"
+
+known-seed: $(KNOWN_SEED) ## the engine with a predictable generator, for tests of its randomness
 
 wheel: $(VENV)/.installed-dev ## dist/shardtls-*.whl
 	$(BIN)/maturin build --release --locked --out dist
@@ -96,3 +102,7 @@ $(VENV)/.installed-dev: $(VENV)/bin/python $(ENGINE) | prerequisites
 	$(BIN)/pip install --quiet 'maturin>=1.9,<2'
 	$(INSTALL) '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(KNOWN_SEED): $(ENGINE) | $(VENV)/.installed-dev
+	cargo build --quiet $(CARGO_FLAGS) --lib --features python,known-seed
+	install -D target/release/lib_engine.so $@

@@ -226,7 +226,14 @@ def drbg_reseed(seed: bytes, additional: bytes = b"") -> None:
 def drbg_generate(length: int) -> bytes:
     """Random bytes, at most 65536 a call (§10.2.1, table 3). Any thread.
 
-    :raises RuntimeError: it is not instantiated, or has failed.
+    :raises ValueError: a longer request.
+    :raises RuntimeError: it is not instantiated, has failed, or is zeroised.
+    """
+
+def drbg_zeroize() -> None:
+    """Wipe its state for good: nothing comes out any more, and handshakes fail. Any thread.
+
+    Happens by itself when the process exits, but not with :func:`os._exit`.
     """
 
 def drbg_status() -> DrbgStatus: ...

@@ -26,7 +26,7 @@ from coordinator import log
 from coordinator.errors import StartError
 from coordinator.lifeline import Lifeline
 from shard import __version__, apps
-from shard._engine import Listener, TlsContext, VirtualHost
+from shard._engine import Listener, TlsContext, VirtualHost, drbg_zeroize
 from shard.accepting import Capacity
 from shard.drbg import Drbg, ReseedPolicy
 from shard.link import Link
@@ -320,5 +320,6 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
+    drbg_zeroize()
     # Threads that did not end in time shall not keep the process: it has said all it had to say.
     os._exit(code)

@@ -12,7 +12,16 @@ from typing import Any, Final, Self
 
 from tests.certificates import Certificate
 
-__all__ = ["TIMEOUT", "VERSIONS", "TlsStream", "Visit", "client_context", "close_orderly", "visit"]
+__all__ = [
+    "TIMEOUT",
+    "VERSIONS",
+    "TlsStream",
+    "Visit",
+    "client_context",
+    "close_orderly",
+    "offer_group",
+    "visit",
+]
 
 TIMEOUT: Final = 5.0
 """Seconds for any single step of a client: longer than any promise of the server."""
@@ -57,6 +66,18 @@ def client_context(
     if alpn is not None:
         context.set_alpn_protocols(alpn)
     return context
+
+
+def offer_group(context: ssl.SSLContext, name: str) -> None:
+    """Have a client send a key share of this group, by OpenSSL's name of it.
+
+    Python before 3.12 knows NIST curves only; OpenSSL of its time sends X25519 if it is told nothing.
+    """
+    try:
+        context.set_ecdh_curve(name)
+    except ssl.SSLError:
+        if name != "X25519":
+            raise
 
 
 class TlsStream:

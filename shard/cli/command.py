@@ -22,6 +22,7 @@ from shard import __version__
 from shard.cli import (
     certificates,
     checking,
+    demo,
     entropy,
     keys,
     orders,
@@ -107,5 +108,6 @@ for command in (
     checking.check,
     certificates.cert,
     keys.keys,
+    demo.demo,
 ):
     main.add_command(command)

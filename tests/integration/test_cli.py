@@ -56,6 +56,7 @@ def test_every_command_has_its_help() -> None:
         "check",
         "cert",
         "keys",
+        "demo",
     }
     for command in commands:
         done = shardtls(command, "--help")

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.client import TlsStream, client_context
+from tests.client import TlsStream, client_context, offer_group
 from tests.server import Server
 
 
@@ -26,7 +26,7 @@ def stream(hello: Server) -> TlsStream:
 
 def test_json_tells_the_facts_of_the_connection(hello: Server) -> None:
     context = client_context(hello.certificate, "TLSv1.3", alpn=["http/1.1"])
-    context.set_ecdh_curve("X25519")
+    offer_group(context, "X25519")
     with TlsStream(hello.address, context) as stream:
         host, port = stream.tls.getsockname()
         facts = stream.facts()

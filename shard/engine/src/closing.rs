@@ -2,6 +2,9 @@
 
 use rustls::{AlertDescription, Error};
 
+/// The record of a fatal `internal_error` alert, not encrypted (RFC 8446 §6).
+pub const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
 /// In a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {

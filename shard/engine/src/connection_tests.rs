@@ -2,7 +2,8 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
@@ -20,6 +21,10 @@ struct Peers {
 
 impl Peers {
     fn new() -> Self {
+        Self::with_client(default_provider())
+    }
+
+    fn with_client(provider: CryptoProvider) -> Self {
         let _ = process::seed(&[7; 48], b"test");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let host = VirtualHost {
@@ -40,7 +45,7 @@ impl Peers {
         let context = Arc::new(Context::new(&[&host], &policy).unwrap());
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
@@ -91,6 +96,21 @@ fn a_handshake_issues_sessions_and_tells_what_it_agreed_on() {
     assert_eq!(facts.version, "TLSv1.3");
     assert_eq!(facts.server_name.as_deref(), Some("localhost"));
     assert_eq!((scope, entries.len()), (&[1; SCOPE_LEN], 2));
+}
+
+#[test]
+fn the_hybrid_is_agreed_on_with_a_client_that_prefers_it() {
+    let mut peers = Peers::with_client(CryptoProvider {
+        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519],
+        ..default_provider()
+    });
+    let step = peers.handshake();
+    let Some(Effect::Established(facts)) = step.effects.first() else {
+        panic!("{:?}", step.effects);
+    };
+    assert_eq!(facts.group, Some("X25519MLKEM768"));
+    peers.client.writer().write_all(b"both halves").unwrap();
+    assert_eq!(peers.client_to_server().data, b"both halves");
 }
 
 #[test]

@@ -1,143 +1,21 @@
-//! The process's random generator: CTR_DRBG on AES-256 without derivation function
-//! (NIST SP 800-90A Rev. 1 §10.2.1), one per process, guarded, never inherited through fork.
+//! The process's random generator: one CTR_DRBG ([`crate::ctr_drbg`]) per process, guarded, never
+//! inherited through fork, wiped when the process ends.
 //!
 //! PolarSSL's rule for `ctr_drbg_context` was that `ctr_drbg_random()` is *not* guarded, so that
 //! whoever shares one between threads has to put a mutex around it. Here the mutex is inside, and
 //! there is no way to reach the state without it.
 
 use std::cell::UnsafeCell;
-use std::fmt;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Once;
 
-use aws_lc_sys as sys;
 use zeroize::Zeroize;
 
-/// Length of a seed, and the most that personalization or additional input may have:
-/// key length + block length (SP 800-90A Rev. 1, table 3).
-pub const SEED_LEN: usize = 48;
-/// The most one request may ask for: 2^19 bits (SP 800-90A Rev. 1, table 3).
-pub const MAX_REQUEST: usize = 65536;
+use crate::ctr_drbg::{check_inputs, self_test, CtrDrbg, DrbgError, MAX_REQUEST, SEED_LEN};
+
 /// Kernel randomness mixed into every request of the process's generator, so that two processes
 /// resumed from one memory image do not repeat each other.
 const FRESH_LEN: usize = 32;
-
-/// Why the generator gave nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DrbgError {
-    /// It was never instantiated.
-    Unseeded,
-    /// It is instantiated already.
-    Seeded,
-    /// A seed is not [`SEED_LEN`] bytes.
-    SeedLength,
-    /// Personalization or additional input is over [`SEED_LEN`] bytes.
-    InputLength,
-    /// A request is over [`MAX_REQUEST`] bytes.
-    RequestLength,
-    /// The self-test or an operation failed. It is latched: nothing comes out any more
-    /// (SP 800-90A Rev. 1 §11.3.6).
-    Failed,
-}
-
-impl fmt::Display for DrbgError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unseeded => "the DRBG is not instantiated",
-            Self::Seeded => "the DRBG is instantiated already",
-            Self::SeedLength => "a seed is 48 bytes",
-            Self::InputLength => "personalization and additional input are at most 48 bytes",
-            Self::RequestLength => "a request is at most 65536 bytes",
-            Self::Failed => "the DRBG has failed",
-        })
-    }
-}
-
-impl std::error::Error for DrbgError {}
-
-/// One CTR_DRBG. Not guarded: [`process`] is what the engine shares.
-pub struct CtrDrbg {
-    state: NonNull<sys::CTR_DRBG_STATE>,
-}
-
-// SAFETY: the state is plain memory that AWS-LC reaches only through the pointer it is given.
-unsafe impl Send for CtrDrbg {}
-
-impl CtrDrbg {
-    /// Instantiate (§10.2.1.3.1).
-    pub fn new(seed: &[u8], personalization: &[u8]) -> Result<Self, DrbgError> {
-        check_inputs(seed, personalization)?;
-        // SAFETY: `seed` has the 48 bytes that are read; `personalization` is a valid slice.
-        let state = unsafe {
-            sys::CTR_DRBG_new(
-                seed.as_ptr(),
-                personalization.as_ptr(),
-                personalization.len(),
-            )
-        };
-        NonNull::new(state)
-            .map(|state| Self { state })
-            .ok_or(DrbgError::Failed)
-    }
-
-    /// Reseed (§10.2.1.4.1).
-    pub fn reseed(&mut self, seed: &[u8], additional: &[u8]) -> Result<(), DrbgError> {
-        check_inputs(seed, additional)?;
-        // SAFETY: as in `new`, with the state owned by `self`.
-        let done = unsafe {
-            sys::CTR_DRBG_reseed(
-                self.state.as_ptr(),
-                seed.as_ptr(),
-                additional.as_ptr(),
-                additional.len(),
-            )
-        };
-        (done == 1).then_some(()).ok_or(DrbgError::Failed)
-    }
-
-    /// Generate (§10.2.1.5.1): fills `out`, at most [`MAX_REQUEST`] bytes.
-    pub fn generate(&mut self, out: &mut [u8], additional: &[u8]) -> Result<(), DrbgError> {
-        if out.len() > MAX_REQUEST {
-            return Err(DrbgError::RequestLength);
-        }
-        if additional.len() > SEED_LEN {
-            return Err(DrbgError::InputLength);
-        }
-        // SAFETY: both slices are valid and do not alias, as one of them is borrowed mutably.
-        let done = unsafe {
-            sys::CTR_DRBG_generate(
-                self.state.as_ptr(),
-                out.as_mut_ptr(),
-                out.len(),
-                additional.as_ptr(),
-                additional.len(),
-            )
-        };
-        (done == 1).then_some(()).ok_or(DrbgError::Failed)
-    }
-}
-
-impl Drop for CtrDrbg {
-    fn drop(&mut self) {
-        // SAFETY: the state came from CTR_DRBG_new and is freed once; cleared first, so that no
-        // key is left behind in freed memory.
-        unsafe {
-            sys::CTR_DRBG_clear(self.state.as_ptr());
-            sys::CTR_DRBG_free(self.state.as_ptr());
-        }
-    }
-}
-
-fn check_inputs(seed: &[u8], other: &[u8]) -> Result<(), DrbgError> {
-    if seed.len() != SEED_LEN {
-        return Err(DrbgError::SeedLength);
-    }
-    if other.len() > SEED_LEN {
-        return Err(DrbgError::InputLength);
-    }
-    Ok(())
-}
 
 /// What the process's generator has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -150,10 +28,13 @@ pub struct Status {
     pub forks: u64,
 }
 
-#[derive(Default)]
 struct Shared {
     drbg: Option<CtrDrbg>,
     status: Status,
+    /// Wiped for good: the process is ending.
+    zeroized: bool,
+    /// Whether kernel randomness goes into every request. Always, but for a test that knows the seed.
+    fresh: bool,
 }
 
 /// A mutex that may be held over `fork()`: taken before it, given back in parent and child, so
@@ -179,10 +60,12 @@ static PROCESS: ForkMutex = ForkMutex {
             requests_since_reseed: 0,
             forks: 0,
         },
+        zeroized: false,
+        fresh: true,
     }),
 };
 static FORKS: AtomicU64 = AtomicU64::new(0);
-static AT_FORK: Once = Once::new();
+static REGISTERED: Once = Once::new();
 
 impl ForkMutex {
     fn lock(&self) {
@@ -223,23 +106,32 @@ extern "C" fn after_fork_in_child() {
     PROCESS.unlock();
 }
 
+extern "C" fn at_exit() {
+    process::zeroize();
+}
+
 /// The process's own generator. Any thread may call any of these.
 pub mod process {
     use super::*;
 
     /// Instantiate it, after the self-test.
     pub fn seed(seed: &[u8], personalization: &[u8]) -> Result<(), DrbgError> {
-        AT_FORK.call_once(|| {
-            // SAFETY: the handlers are async-signal-safe in the child: an atomic and an unlock.
+        REGISTERED.call_once(|| {
+            // SAFETY: the fork handlers are async-signal-safe in the child: an atomic and an
+            // unlock. The exit handler takes the mutex, which every holder gives back.
             unsafe {
                 libc::pthread_atfork(
                     Some(before_fork),
                     Some(after_fork_in_parent),
                     Some(after_fork_in_child),
                 );
+                libc::atexit(at_exit);
             }
         });
         PROCESS.with(|shared| {
+            if shared.zeroized {
+                return Err(DrbgError::Zeroized);
+            }
             if shared.status.failed {
                 return Err(DrbgError::Failed);
             }
@@ -258,6 +150,25 @@ pub mod process {
                 Err(error) => Err(error),
             }
         })
+    }
+
+    /// Instantiate it so that a test can predict every byte: no kernel randomness goes into its
+    /// requests (until a fork).
+    #[cfg(feature = "known-seed")]
+    pub fn seed_known(seed: &[u8], personalization: &[u8]) -> Result<(), DrbgError> {
+        self::seed(seed, personalization)?;
+        PROCESS.with(|shared| shared.fresh = false);
+        Ok(())
+    }
+
+    /// Wipe it for good; every later call gets [`DrbgError::Zeroized`]. Runs at the process's exit
+    /// too. A request of another thread ends first.
+    pub fn zeroize() {
+        PROCESS.with(|shared| {
+            shared.drbg = None;
+            shared.zeroized = true;
+            shared.status.seeded = false;
+        });
     }
 
     /// Reseed it.
@@ -283,13 +194,9 @@ pub mod process {
             replace_after_fork(shared)?;
             for part in out.chunks_mut(MAX_REQUEST) {
                 let mut fresh = [0u8; FRESH_LEN];
-                let result = kernel_random(&mut fresh).and_then(|()| {
-                    shared
-                        .drbg
-                        .as_mut()
-                        .ok_or(DrbgError::Unseeded)?
-                        .generate(part, &fresh)
-                });
+                let fresh = &mut fresh[..if shared.fresh { FRESH_LEN } else { 0 }];
+                let result =
+                    kernel_random(fresh).and_then(|()| usable(shared)?.generate(part, fresh));
                 fresh.zeroize();
                 if result.is_err() {
                     return Err(latch(shared));
@@ -310,6 +217,9 @@ pub mod process {
     }
 
     fn usable(shared: &mut Shared) -> Result<&mut CtrDrbg, DrbgError> {
+        if shared.zeroized {
+            return Err(DrbgError::Zeroized);
+        }
         if shared.status.failed {
             return Err(DrbgError::Failed);
         }
@@ -354,27 +264,6 @@ fn kernel_random(out: &mut [u8]) -> Result<(), DrbgError> {
         }
     }
     Ok(())
-}
-
-/// Known-answer test of instantiate, reseed and generate (SP 800-90A Rev. 1 §11.3), run before the
-/// process's generator is instantiated. The expected output was computed from
-/// the standard's text with another library's AES.
-fn self_test() -> Result<(), DrbgError> {
-    const EXPECTED: [u8; 32] = [
-        0x95, 0xd4, 0xa3, 0x87, 0x7a, 0xcc, 0x31, 0x1c, 0x1a, 0xe2, 0x0d, 0x48, 0x7c, 0xa5, 0x10,
-        0x8b, 0x9a, 0x1e, 0x23, 0x45, 0x00, 0x63, 0xae, 0xb3, 0xe7, 0xb4, 0xbb, 0xf7, 0x53, 0xd9,
-        0x36, 0x2d,
-    ];
-    let mut drbg = CtrDrbg::new(&[0x11; SEED_LEN], b"shardtls self-test")?;
-    drbg.reseed(&[0x22; SEED_LEN], b"reseed")?;
-    let mut out = [0u8; 32];
-    drbg.generate(&mut out, b"first")?;
-    drbg.generate(&mut out, b"second")?;
-    if out == EXPECTED {
-        Ok(())
-    } else {
-        Err(DrbgError::Failed)
-    }
 }
 
 #[cfg(test)]

@@ -4,77 +4,51 @@
 //! validated as rustls does. ML-KEM encapsulation stays on AWS-LC's generator: its interface takes
 //! no randomness.
 
-use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::kem;
 use rustls::crypto::{ActiveKeyExchange, CompletedKeyExchange, SharedSecret, SupportedKxGroup};
 use rustls::{Error, NamedGroup, PeerMisbehaved, ProtocolVersion};
 use zeroize::Zeroizing;
 
 use crate::drbg::process;
+use crate::ecdh::{Curve, P256, P384};
 
 const INVALID_SHARE: Error = Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare);
-/// Candidates for a scalar before giving up. One fails with probability 2^-32 (P-256) or less.
-const SCALAR_TRIES: usize = 8;
-const UNCOMPRESSED: u8 = 4;
+/// Candidates for a private key before giving up (SP 800-56A Rev. 3 §5.6.1.2.2, testing
+/// candidates). One fails with probability 2^-32 (P-256) or less.
+const KEY_TRIES: usize = 8;
 const MLKEM768_ENCAPSULATION_KEY_LEN: usize = 1184;
 
 pub static X25519: Ecdh = Ecdh {
     name: NamedGroup::X25519,
-    algorithm: &agreement::X25519,
-    share_len: 32,
-    order: None,
+    curve: Curve::X25519,
 };
 
 pub static SECP256R1: Ecdh = Ecdh {
     name: NamedGroup::secp256r1,
-    algorithm: &agreement::ECDH_P256,
-    share_len: 65,
-    order: Some(&P256_ORDER),
+    curve: Curve::Nist(&P256),
 };
 
 pub static SECP384R1: Ecdh = Ecdh {
     name: NamedGroup::secp384r1,
-    algorithm: &agreement::ECDH_P384,
-    share_len: 97,
-    order: Some(&P384_ORDER),
+    curve: Curve::Nist(&P384),
 };
 
 pub static X25519MLKEM768: X25519MlKem768 = X25519MlKem768;
-
-/// Order of P-256 (SP 800-186 §3.2.1.3).
-const P256_ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
-];
-/// Order of P-384 (SP 800-186 §3.2.1.4).
-const P384_ORDER: [u8; 48] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xc7, 0x63, 0x4d, 0x81, 0xf4, 0x37, 0x2d, 0xdf,
-    0x58, 0x1a, 0x0d, 0xb2, 0x48, 0xb0, 0xa7, 0x7a, 0xec, 0xec, 0x19, 0x6a, 0xcc, 0xc5, 0x29, 0x73,
-];
 
 /// X25519 (RFC 7748) or a NIST curve.
 #[derive(Debug)]
 pub struct Ecdh {
     name: NamedGroup,
-    algorithm: &'static agreement::Algorithm,
-    share_len: usize,
-    /// Of a NIST curve: a private key is a random integer in `1..order` (SP 800-56A Rev. 3
-    /// §5.6.1.2.2, testing candidates). Any 32 bytes are an X25519 private key (RFC 7748 §5).
-    order: Option<&'static [u8]>,
+    curve: Curve,
 }
 
 impl Ecdh {
-    fn private_key(&self) -> Result<PrivateKey, Error> {
-        let mut scalar = Zeroizing::new(vec![0u8; self.order.map_or(32, <[u8]>::len)]);
-        for _ in 0..SCALAR_TRIES {
-            process::fill(&mut scalar).map_err(|_| Error::FailedToGetRandomBytes)?;
-            let in_range = self
-                .order
-                .is_none_or(|order| scalar.as_slice() < order && scalar.iter().any(|&b| b != 0));
-            if in_range {
-                return PrivateKey::from_private_key(self.algorithm, &scalar)
-                    .map_err(|_| Error::FailedToGetRandomBytes);
+    fn private_key(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut key = Zeroizing::new(vec![0u8; self.curve.key_len()]);
+        for _ in 0..KEY_TRIES {
+            process::fill(&mut key).map_err(|_| Error::FailedToGetRandomBytes)?;
+            if self.curve.is_key(&key) {
+                return Ok(key);
             }
         }
         Err(Error::FailedToGetRandomBytes)
@@ -82,14 +56,13 @@ impl Ecdh {
 
     fn begin(&self) -> Result<ActiveEcdh, Error> {
         let private = self.private_key()?;
-        let share = private
-            .compute_public_key()
-            .map_err(|_| Error::General("no public key".into()))?
-            .as_ref()
-            .to_vec();
+        let share = self
+            .curve
+            .share(&private)
+            .ok_or_else(|| Error::General("no public key".into()))?;
         Ok(ActiveEcdh {
             name: self.name,
-            share_len: self.share_len,
+            curve: self.curve,
             private,
             share,
         })
@@ -108,24 +81,14 @@ impl SupportedKxGroup for Ecdh {
 
 struct ActiveEcdh {
     name: NamedGroup,
-    share_len: usize,
-    private: PrivateKey,
+    curve: Curve,
+    private: Zeroizing<Vec<u8>>,
     share: Vec<u8>,
 }
 
 impl ActiveEcdh {
     fn agree(&self, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        // "For X25519 and X448, the contents of the public value are the byte string inputs";
-        // for the NIST curves `legacy_form` is 4: uncompressed only (RFC 8446 §4.2.8.2).
-        let well_formed =
-            peer.len() == self.share_len && (self.share_len == 32 || peer[0] == UNCOMPRESSED);
-        if !well_formed {
-            return Err(INVALID_SHARE);
-        }
-        let peer = UnparsedPublicKey::new(self.private.algorithm(), peer);
-        agreement::agree(&self.private, peer, INVALID_SHARE, |secret| {
-            Ok(Zeroizing::new(secret.to_vec()))
-        })
+        self.curve.agree(&self.private, peer).ok_or(INVALID_SHARE)
     }
 }
 

@@ -8,7 +8,7 @@ use rustls::server::{ServerConfig, ServerConnection};
 use rustls::Error;
 
 use crate::client_hello::{ClientHello, Scan, Scanner};
-use crate::closing::{sent_alert, Closed, Reason};
+use crate::closing::{sent_alert, Closed, Reason, INTERNAL_ERROR};
 use crate::context::{Context, SCOPE_LEN};
 use crate::established::Established;
 use crate::exchange::Exchange;
@@ -268,9 +268,20 @@ impl State {
         }
         let mut farewell = Vec::new();
         while tls.wants_write() && tls.write_tls(&mut farewell).is_ok_and(|n| n > 0) {}
+        // The DRBG gives nothing. rustls sends no alert then; before the key exchange it may be
+        // sent in the clear.
+        let no_randomness = matches!(error, Error::FailedToGetRandomBytes);
+        if no_randomness && tls.negotiated_key_exchange_group().is_none() {
+            farewell.extend_from_slice(&INTERNAL_ERROR);
+        }
+        let reason = if no_randomness {
+            Reason::Internal
+        } else {
+            Reason::AlertSent
+        };
         self.outcome = Some(Closed {
             alert: sent_alert(&farewell, error),
-            ..Closed::new(Reason::AlertSent, error.to_string())
+            ..Closed::new(reason, error.to_string())
         });
         if let Some(socket) = &self.socket {
             // What the socket does not take is kept for `pump`.

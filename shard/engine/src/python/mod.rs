@@ -12,21 +12,27 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::connection;
 use crate::context::{self, Policy, SCOPE_LEN};
-use crate::drbg::{process, DrbgError, MAX_REQUEST};
+use crate::ctr_drbg::{DrbgError, MAX_REQUEST};
+use crate::drbg::process;
 use crate::provider::{group_names, suite_names};
 use crate::socket;
 
+#[cfg(feature = "known-seed")]
+mod known_seed;
 mod progress;
 
 use progress::{Closed, Established, PeerClosed, Progress, SessionWanted, SessionsIssued};
 
 #[pymodule]
 mod _engine {
+    #[cfg(feature = "known-seed")]
+    #[pymodule_export]
+    use super::known_seed::{drbg_seed_known, CtrDrbg};
     #[pymodule_export]
     use super::{
-        drbg_generate, drbg_reseed, drbg_seed, drbg_status, Closed, Connection, DrbgStatus,
-        Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued, TlsContext,
-        VirtualHost,
+        drbg_generate, drbg_reseed, drbg_seed, drbg_status, drbg_zeroize, Closed, Connection,
+        DrbgStatus, Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued,
+        TlsContext, VirtualHost,
     };
 }
 
@@ -286,6 +292,11 @@ fn drbg_generate(py: Python<'_>, length: usize) -> PyResult<Bound<'_, PyBytes>> 
     PyBytes::new_with(py, length, |out| {
         py.detach(|| process::fill(out)).map_err(drbg_error)
     })
+}
+
+#[pyfunction]
+fn drbg_zeroize(py: Python<'_>) {
+    py.detach(process::zeroize);
 }
 
 #[pyfunction]

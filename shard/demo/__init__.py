@@ -1,0 +1,1 @@
+"""Demonstrations of what the design promises, run by ``shardtls demo``."""
