@@ -71,7 +71,7 @@ def client_context(
 def offer_group(context: ssl.SSLContext, name: str) -> None:
     """Have a client send a key share of this group, by OpenSSL's name of it.
 
-    Python before 3.12 knows NIST curves only; OpenSSL of its time sends X25519 if it is told nothing.
+    Python before 3.12 knows NIST curves only; its OpenSSL sends X25519 if it is told nothing.
     """
     try:
         context.set_ecdh_curve(name)
