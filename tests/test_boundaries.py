@@ -59,8 +59,12 @@ PURE = {
     "coordinator.sessions",
     "coordinator.stats",
     "shard.fleet",
+    "shard.fleet_orders",
+    "shard.interruptions",
+    "shard.liveness",
     "shard.membership",
     "shard.post",
+    "shard.reseeding",
     "shard.resumption",
     "shard.worker_settings",
 }
