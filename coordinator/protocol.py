@@ -46,6 +46,7 @@ from coordinator.messages import (
 
 __all__ = [
     "CONTROL_TYPES",
+    "ERROR_ABSENT",
     "ERROR_EXPIRED",
     "ERROR_FORBIDDEN",
     "ERROR_REFUSED",
@@ -110,6 +111,8 @@ ERROR_SIZE: Final = "size"
 ERROR_UNREGISTERED: Final = "unregistered"
 ERROR_FORBIDDEN: Final = "forbidden"
 ERROR_REFUSED: Final = "refused"
+ERROR_ABSENT: Final = "absent"
+"""Nobody who could do it is registered, or not yet."""
 ERROR_EXPIRED: Final = "expired"
 
 CONTROL_TYPES: Final = frozenset(

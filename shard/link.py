@@ -144,15 +144,17 @@ class Link:
 
     def run(self) -> None:
         """The thread."""
+        socket = dealer(self._zmq_context, self._endpoint, self._curve)
         try:
-            self._loop()
+            self._loop(socket)
+            self._leave(socket)
         except Exception as error:  # noqa: BLE001 - a defect of ours: the supervisor replaces us
             self.crashed = True
             _log.exception("link stopped by a defect", error)
+            socket.close(0)
             self._sick("the link thread ended by a defect")
 
-    def _loop(self) -> None:
-        socket = dealer(self._zmq_context, self._endpoint, self._curve)
+    def _loop(self, socket: zmq.Socket[bytes]) -> None:
         poll = select.poll()
         poll.register(socket.fileno(), select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
@@ -173,7 +175,6 @@ class Link:
                 continue
             due = min(membership.due, self._reseeding.due, now + WATCH)
             poll.poll(max(0.0, due - time.monotonic()) * 1000)
-        self._leave(socket)
 
     def _leave(self, socket: zmq.Socket[bytes]) -> None:
         self._send(socket, self._membership.goodbye())

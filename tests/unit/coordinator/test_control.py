@@ -271,7 +271,7 @@ def test_several_supervisors_reload_together_and_scale_by_name(staffed: Script) 
     [("scale", {"workers": 2}), ("reload", {}), ("rotate", {"drbg": True})],
 )
 def test_orders_need_somebody(script: Script, type_: str, body: dict[str, Any]) -> None:
-    assert script.refusal(CLI, type_, body).code == "refused"
+    assert script.refusal(CLI, type_, body).code == "absent"
 
 
 @pytest.mark.parametrize("workers", [-1, 1.5, "2", None, True, 10**6])

@@ -1,0 +1,173 @@
+"""A worker's generator: reseeded whatever becomes of the coordinator, replaced when it fails.
+
+Promises: the coordinator away, every reseed that is due happens on local randomness, and is shown;
+a process that was stopped reseeds when it goes on; a generator that fails gives nothing any more,
+and its worker is replaced at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.client import client_context, visit
+from tests.processes import stopped
+from tests.server import Server, running
+from tests.traffic import Traffic
+from tests.waiting import eventually, pause
+
+FAILING_GETRANDOM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+ssize_t getrandom(void *out, size_t length, unsigned flags)
+{
+    static ssize_t (*real)(void *, size_t, unsigned);
+    const char *trigger = getenv("TEST_RANDOM_FAILS");
+    if (trigger && access(trigger, F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    if (!real)
+        real = (ssize_t (*)(void *, size_t, unsigned))dlsym(RTLD_NEXT, "getrandom");
+    return real(out, length, flags);
+}
+"""
+"""Until a file appears it is the C library's own."""
+
+
+def drbg(server: Server, pid: int | None = None) -> dict[str, Any]:
+    """What the status says of the generator of one worker (the first)."""
+    found = [worker for worker in server.workers() if pid in (None, worker["pid"])]
+    state: dict[str, Any] = found[0]["drbg"]
+    return state
+
+
+@pytest.fixture
+def server(tmp_path: Path, certificate: Certificate) -> Iterator[Server]:
+    with running(
+        tmp_path, certificate=certificate, workers=1, arguments=["--reseed-interval", "1"]
+    ) as started:
+        yield started
+
+
+def test_reseeds_go_on_while_the_coordinator_is_stopped(server: Server) -> None:
+    (worker,) = server.workers()
+    eventually(
+        lambda: drbg(server)["last_reseed_reason"] == "interval", within=5, what="a reseed by age"
+    )
+    assert drbg(server)["seeded_from"] == "coordinator"
+    with Traffic(server, clients=2) as traffic:
+        before = drbg(server)["reseeds"]
+        with stopped(server.coordinator_pid()):
+            pause(5.0)
+        # Asked at once, before the coordinator has given it a seed: each took at most a second of
+        # waiting for it and a second of age.
+        eventually(lambda: drbg(server)["reseeds"] >= before + 2, within=2, what="local reseeds")
+        assert traffic.failures == []
+    log = server.log.read_text()
+    assert log.count("DRBG reseeds on local randomness alone") == 1
+    eventually(
+        lambda: drbg(server)["seeded_from"] == "coordinator", within=3, what="its seeds again"
+    )
+    assert server.worker_pids() == {worker["pid"]}
+
+
+def test_reseeds_by_number_of_requests(tmp_path: Path, certificate: Certificate) -> None:
+    arguments = ["--reseed-requests", "20", "--reseed-interval", "1d"]
+    with running(tmp_path, certificate=certificate, workers=1, arguments=arguments) as server:
+        context = client_context(server.certificate)
+        for _ in range(10):
+            visit(server.address, context)
+        eventually(lambda: drbg(server)["reseeds"] >= 1, within=3, what="a reseed")
+        assert drbg(server)["last_reseed_reason"] == "requests"
+
+
+def test_a_worker_that_was_stopped_reseeds_when_it_goes_on(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    with running(tmp_path, certificate=certificate, workers=2) as server:
+        stopped_one, other = server.workers()
+        with stopped(stopped_one["pid"]):
+            pause(0.3)
+        eventually(
+            lambda: drbg(server, stopped_one["pid"])["last_reseed_reason"] == "continued",
+            within=2,
+            what="a reseed",
+        )
+        eventually(
+            lambda: drbg(server, stopped_one["pid"])["seeded_from"] == "coordinator",
+            within=2,
+            what="with the coordinator's seed",
+        )
+        assert drbg(server, stopped_one["pid"])["reseeds"] == 2
+        assert drbg(server, other["pid"])["reseeds"] == 0
+
+
+def test_rotate_says_how_many_reseeded_and_who_did_not(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    with running(tmp_path, certificate=certificate, workers=2) as server:
+        done = server.command("rotate", "--drbg")
+        assert done.stdout == "2 workers have reseeded\n"
+        assert {one["drbg"]["last_reseed_reason"] for one in server.workers()} <= {
+            "order",
+            "instantiate",  # its heartbeat has not come yet
+        }
+        victim = server.workers()[0]
+        with stopped(victim["pid"]):
+            failed = server.command("rotate", "--drbg", "--timeout", "0.5")
+        assert failed.returncode == 1
+        assert victim["id"] in failed.stderr
+        assert "1 of 2 did it" in failed.stderr
+
+
+def test_a_generator_that_fails_gives_nothing_and_its_worker_is_replaced(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    source, shim, trigger = (tmp_path / name for name in ("random.c", "random.so", "fails"))
+    source.write_text(FAILING_GETRANDOM)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    environment = {"LD_PRELOAD": str(shim), "TEST_RANDOM_FAILS": str(trigger)}
+    with running(tmp_path, certificate=certificate, workers=2, environment=environment) as server:
+        first = server.workers()
+        pids = {worker["pid"] for worker in first}
+        context = client_context(server.certificate)
+        visit(server.address, context)
+        trigger.touch()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)  # the reseed's own draw does not fail; a handshake's does
+        failures = 0
+        while failures < 3:
+            with pytest.raises((ssl.SSLError, OSError)):
+                visit(server.address, context)
+            failures += 1
+        trigger.unlink()
+        eventually(
+            lambda: len(server.worker_pids()) == 2 and not server.worker_pids() & pids,
+            within=20,
+            what="workers whose generators work",
+        )
+        assert visit(server.address, context).worker
+        log = server.log.read_text()
+        for worker in first:
+            said = re.findall(rf"{worker['id']}\[\d+\] no handshake succeeds here.*", log)
+            assert len(said) == 1, log
+            assert "the DRBG has failed" in said[0]
+            assert (
+                f'process ended child={worker["id"]} pid={worker["pid"]} how="exit status 4"' in log
+            )
+        assert log.count("ERROR") < 40
