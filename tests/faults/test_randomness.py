@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,33 +17,11 @@ import pytest
 
 from tests.certificates import Certificate
 from tests.client import client_context, visit
+from tests.failing_random import failing_random
 from tests.processes import stopped
 from tests.server import Server, running
 from tests.traffic import Traffic
 from tests.waiting import eventually, pause
-
-FAILING_GETRANDOM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/types.h>
-#include <unistd.h>
-
-ssize_t getrandom(void *out, size_t length, unsigned flags)
-{
-    static ssize_t (*real)(void *, size_t, unsigned);
-    const char *trigger = getenv("TEST_RANDOM_FAILS");
-    if (trigger && access(trigger, F_OK) == 0) {
-        errno = EIO;
-        return -1;
-    }
-    if (!real)
-        real = (ssize_t (*)(void *, size_t, unsigned))dlsym(RTLD_NEXT, "getrandom");
-    return real(out, length, flags);
-}
-"""
-"""Until a file appears it is the C library's own."""
 
 
 def drbg(server: Server, pid: int | None = None) -> dict[str, Any]:
@@ -127,10 +104,7 @@ def test_on_going_on_and_on_command(tmp_path: Path, certificate: Certificate) ->
 def test_a_generator_that_fails_gives_nothing_and_its_worker_is_replaced(
     tmp_path: Path, certificate: Certificate
 ) -> None:
-    source, shim, trigger = (tmp_path / name for name in ("random.c", "random.so", "fails"))
-    source.write_text(FAILING_GETRANDOM)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
-    environment = {"LD_PRELOAD": str(shim), "TEST_RANDOM_FAILS": str(trigger)}
+    environment, trigger = failing_random(tmp_path)
     with running(tmp_path, certificate=certificate, workers=2, environment=environment) as server:
         first = server.workers()
         pids = {worker["pid"] for worker in first}
@@ -148,6 +122,7 @@ def test_a_generator_that_fails_gives_nothing_and_its_worker_is_replaced(
         eventually(lambda: len(server.worker_pids()) == 2, within=20, what="two workers that serve")
         assert visit(server.address, context).worker
         log = server.log.read_text()
+        assert "Traceback" not in log
         for worker in first:
             said = re.findall(rf"{worker['id']}\[\d+\] no handshake succeeds here.*", log)
             assert len(said) == 1, log
