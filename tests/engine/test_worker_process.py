@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ class Listening(RouterThread):
     def __init__(self, endpoint: str) -> None:
         super().__init__(endpoint)
         self.stats: list[dict[str, Any]] = []
+        self.on_seed: Callable[[], None] = lambda: None
 
     def received(self, peer: bytes, frame: bytes) -> list[bytes]:
         request = decode_control(frame)
@@ -206,6 +208,7 @@ class Listening(RouterThread):
         if request.type == "heartbeat":
             self.stats.append(request.body["stats"])
         if request.type == "seed":
+            self.on_seed()
             return [encode_error(request.request, "refused", "too little entropy")]
         return [encode_reply(request.request, {"boot": "b", "heartbeat": 0.05})]
 
@@ -242,11 +245,15 @@ def test_without_randomness_it_does_not_start(
     engine_certificate: Certificate, tmp_path: Path
 ) -> None:
     environment, trigger = failing_random(tmp_path)
-    trigger.touch()
-    with worker_process(worker_settings(engine_certificate), environment=environment) as worker:
-        assert worker.first == {"type": "failed", "reason": "no randomness: the DRBG has failed"}
-        assert worker.wait() == 3
-        assert "Traceback" not in errors(worker)
+    with Listening(f"ipc://{tmp_path}/control") as control:
+        # When it asks for its first seed; Python and AWS-LC need some randomness before.
+        control.on_seed = trigger.touch
+        settings = worker_settings(engine_certificate, control_endpoint=control.endpoint)
+        with worker_process(settings, environment=environment) as worker:
+            reason = "no randomness: the DRBG has failed"
+            assert worker.first == {"type": "failed", "reason": reason}
+            assert worker.wait() == 3
+            assert "Traceback" not in errors(worker)
 
 
 def test_it_answers_its_supervisor(engine_certificate: Certificate) -> None:
