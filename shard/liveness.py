@@ -57,7 +57,8 @@ class Liveness:
 
         :returns: whom to ask for a sign, and who is hung (each told once).
         """
-        if now > self.due + self._interval:
+        if now > self.due + self.patience / 2:
+            # A shorter pause leaves whoever answered before it the time to answer again.
             self._heard_at = dict.fromkeys(self._heard_at, now)
         hung = [name for name, at in self._heard_at.items() if now >= at + self.patience]
         for name in hung:
