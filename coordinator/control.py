@@ -18,6 +18,7 @@ from coordinator.lookups import SessionDesk
 from coordinator.orders import MAX_PENDING, OrderBook, Outcome
 from coordinator.permissions import Peer
 from coordinator.protocol import (
+    ERROR_ABSENT,
     ERROR_ENTROPY,
     ERROR_REFUSED,
     MARK_BYTES,
@@ -303,10 +304,15 @@ class ControlDesk:
             raise MessageError(
                 ERROR_REFUSED, "sessions are kept in the cache: there are no ticket keys to rotate"
             )
-        workers = [m for m in self.registry.workers() if m.state is not MemberState.LOST]
+        workers = self.registry.workers()
         if not workers:
-            raise MessageError(ERROR_REFUSED, "no worker is registered")
-        return self._order(call, workers, {"do": "reseed"})
+            raise MessageError(ERROR_ABSENT, "no worker is registered")
+        outgoing = self._order(call, workers, {"do": "reseed"})
+        # Sent to those as well, who may come back; but nobody shall wait for them.
+        for worker in workers:
+            if worker.state is MemberState.LOST:
+                outgoing += self._answers(self.orders.gone(worker.id, "it is lost"))
+        return outgoing
 
     def _purge(self, call: _Call) -> list[Outgoing]:
         if set(call.body) - {"all", "timeout"}:
@@ -318,7 +324,7 @@ class ControlDesk:
     def _live_supervisors(self) -> list[Member]:
         supervisors = self.registry.supervisors(live=True)
         if not supervisors:
-            raise MessageError(ERROR_REFUSED, "no supervisor is registered")
+            raise MessageError(ERROR_ABSENT, "no supervisor of workers is registered")
         return supervisors
 
     def _order(

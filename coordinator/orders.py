@@ -81,14 +81,12 @@ class OrderBook:
         pending.acks[member] = body
         return None if pending.waiting else self._conclude(order)
 
-    def gone(self, member: str) -> list[Outcome]:
+    def gone(self, member: str, detail: str = "it left before it had answered") -> list[Outcome]:
         """A member left or was lost: it will not answer any order."""
         outcomes = []
         for order, pending in list(self._pending.items()):
             if member in pending.waiting:
-                outcome = self.acknowledge(
-                    order, member, {"ok": False, "detail": "it left before it had answered"}
-                )
+                outcome = self.acknowledge(order, member, {"ok": False, "detail": detail})
                 if outcome is not None:
                     outcomes.append(outcome)
         return outcomes
@@ -101,6 +99,7 @@ class OrderBook:
                 del self._pending[order]
                 missing = ", ".join(sorted(pending.waiting))
                 detail = f"no acknowledgement within {pending.timeout:g} s from {missing}"
+                detail = "; ".join(filter(None, (detail, _done(pending))))
                 outcomes.append(Outcome(pending.asker, pending.request, ERROR_EXPIRED, detail, {}))
         return outcomes
 
@@ -117,12 +116,18 @@ class OrderBook:
         }
         if failed:
             several = len(pending.acks) > 1
-            detail = "; ".join(
-                f"{member}: {text}" if several else text for member, text in failed.items()
-            )
+            texts = [f"{member}: {text}" if several else text for member, text in failed.items()]
+            detail = "; ".join(filter(None, (*texts, _done(pending))))
             return Outcome(pending.asker, pending.request, ERROR_REFUSED, detail, {})
         if len(pending.acks) == 1:
             (only,) = pending.acks.values()
             return Outcome(pending.asker, pending.request, None, "", dict(only))
         acks = {member: dict(body) for member, body in pending.acks.items()}
         return Outcome(pending.asker, pending.request, None, "", {"ok": True, "acks": acks})
+
+
+def _done(pending: _Pending) -> str:
+    """How many of several did it."""
+    total = len(pending.waiting) + len(pending.acks)
+    done = sum(body.get("ok") is True for body in pending.acks.values())
+    return f"{done} of {total} did it" if total > 1 else ""

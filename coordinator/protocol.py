@@ -48,6 +48,7 @@ from coordinator.messages import (
 
 __all__ = [
     "CONTROL_TYPES",
+    "ERROR_ABSENT",
     "ERROR_ENTROPY",
     "ERROR_EXPIRED",
     "ERROR_FORBIDDEN",
@@ -127,6 +128,8 @@ ERROR_SIZE: Final = "size"
 ERROR_UNREGISTERED: Final = "unregistered"
 ERROR_FORBIDDEN: Final = "forbidden"
 ERROR_REFUSED: Final = "refused"
+ERROR_ABSENT: Final = "absent"
+"""Nobody who could do it is registered, or not yet."""
 ERROR_EXPIRED: Final = "expired"
 ERROR_ENTROPY: Final = "insufficient_entropy"
 

@@ -2,11 +2,13 @@
 
 A member registers, renews its lease with heartbeats and says goodbye. One that falls silent for
 longer than its lease is *lost*; it may come back, and is dropped when it has not for a while or
-when a successor has taken its slot. For the broker's thread only.
+when a successor has taken its slot. Who did not listen does not judge: after a pause of its own the
+register concludes nothing before a whole lease has passed. For the broker's thread only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -159,6 +161,8 @@ class Registry:
         self.forget = forget
         self.max_members = max_members
         self._members: dict[str, Member] = {}
+        self._swept_at = math.inf
+        self._listening_since = -math.inf
 
     def __len__(self) -> int:
         return len(self._members)
@@ -249,15 +253,19 @@ class Registry:
         return member
 
     def sweep(self, now: float) -> tuple[list[Member], list[Member]]:
-        """Conclude from silence.
+        """Conclude from silence; several times a lease.
 
         :returns: those that were lost just now, and those that were dropped just now.
         """
+        if now - self._swept_at > self.lease / 2:
+            self._listening_since = now
+        self._swept_at = now
         lost = []
         dropped = []
         for member in list(self._members.values()):
             silent = now - member.seen_at
-            if member.state is not MemberState.LOST and silent > self.lease:
+            listened = now - max(member.seen_at, self._listening_since)
+            if member.state is not MemberState.LOST and listened > self.lease:
                 member.state = MemberState.LOST
                 lost.append(member)
             if member.state is MemberState.LOST and (

@@ -14,7 +14,7 @@ from coordinator.bodies import optional_map
 from coordinator.errors import MessageError
 from coordinator.protocol import ERROR_SHAPE
 
-__all__ = ["DrbgStats", "SupervisorStats", "WorkerStats"]
+__all__ = ["DrbgStats", "MessageStats", "SupervisorStats", "WorkerStats"]
 
 MAX_REASONS: Final = 32
 MAX_WORD_CHARS: Final = 64
@@ -25,15 +25,22 @@ _MAX_COUNT: Final = 2**63 - 1
 class DrbgStats:
     """A worker's CTR_DRBG.
 
+    :ivar seeded_from: ``coordinator`` (and the local kernel) or ``local`` alone.
+    :ivar local_reason: why ``local``.
     :ivar last_reseed_age: seconds; None before the first seed.
+    :ivar last_reseed_reason: ``instantiate``, ``requests``, ``interval``, ``order``,
+        ``coordinator``, ``continued``, ``suspended`` or ``fork``.
+    :ivar failed: nothing comes out of it any more.
     """
 
     requests: int = 0
     reseeds: int = 0
     requests_since_reseed: int = 0
     seeded_from: str | None = None
+    local_reason: str | None = None
     last_reseed_age: float | None = None
     last_reseed_reason: str | None = None
+    failed: bool = False
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> DrbgStats:
@@ -46,8 +53,36 @@ class DrbgStats:
             reseeds=_count(body, "reseeds"),
             requests_since_reseed=_count(body, "requests_since_reseed"),
             seeded_from=_word(body, "seeded_from"),
+            local_reason=_word(body, "local_reason"),
             last_reseed_age=_seconds(body, "last_reseed_age"),
             last_reseed_reason=_word(body, "last_reseed_reason"),
+            failed=_flag(body, "failed"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStats:
+    """What became of a worker's messages on one endpoint, besides those that did their work.
+
+    :ivar undeliverable: not sent, as the queue to the coordinator was full.
+    :ivar malformed: received, and not understood.
+    :ivar refused: errors that the coordinator answered with.
+    """
+
+    undeliverable: int = 0
+    malformed: int = 0
+    refused: int = 0
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> MessageStats:
+        """From a heartbeat.
+
+        :raises MessageError: a value is of the wrong kind.
+        """
+        return cls(
+            undeliverable=_count(body, "undeliverable"),
+            malformed=_count(body, "malformed"),
+            refused=_count(body, "refused"),
         )
 
 
@@ -56,7 +91,13 @@ class WorkerStats:
     """Counters of one worker since its start; `connections` is how many are open now.
 
     :ivar lookup_misses: by reason, the coordinator's and the worker's own.
+    :ivar lookups_late: answers that came after the deadline.
+    :ivar puts_sent: sessions sent to the coordinator.
+    :ivar puts_dropped: sessions that were too large, or did not fit while the breaker was open.
     :ivar breaker: ``closed`` or ``open``.
+    :ivar breaker_opened: how often it opened.
+    :ivar sessions_messages: of the readers.
+    :ivar control_messages: of the link.
     :ivar ended: connections, by the reason why they ended.
     :ivar accept_pauses: how often it stopped accepting for want of descriptors or by its limit.
     """
@@ -67,7 +108,13 @@ class WorkerStats:
     failed: int = 0
     lookup_hits: int = 0
     lookup_misses: Mapping[str, int] = field(default_factory=dict)
+    lookups_late: int = 0
+    puts_sent: int = 0
+    puts_dropped: int = 0
     breaker: str | None = None
+    breaker_opened: int = 0
+    sessions_messages: MessageStats = field(default_factory=MessageStats)
+    control_messages: MessageStats = field(default_factory=MessageStats)
     received_bytes: int | None = None
     sent_bytes: int | None = None
     ended: Mapping[str, int] = field(default_factory=dict)
@@ -83,6 +130,8 @@ class WorkerStats:
         """
         handshakes = optional_map(body, "handshakes")
         lookups = optional_map(body, "lookups")
+        puts = optional_map(body, "puts")
+        messages = optional_map(body, "messages")
         transferred = optional_map(body, "bytes")
         return cls(
             connections=_count(body, "connections"),
@@ -91,7 +140,13 @@ class WorkerStats:
             failed=_count(handshakes, "failed"),
             lookup_hits=_count(lookups, "hits"),
             lookup_misses=_reasons(optional_map(lookups, "misses")),
+            lookups_late=_count(lookups, "late"),
+            puts_sent=_count(puts, "sent"),
+            puts_dropped=_count(puts, "dropped"),
             breaker=_word(body, "breaker"),
+            breaker_opened=_count(body, "breaker_opened"),
+            sessions_messages=MessageStats.read(optional_map(messages, "sessions")),
+            control_messages=MessageStats.read(optional_map(messages, "control")),
             received_bytes=_count(transferred, "received") if transferred else None,
             sent_bytes=_count(transferred, "sent") if transferred else None,
             ended=_reasons(optional_map(body, "ended")),
@@ -121,6 +176,13 @@ def _count(body: Mapping[str, Any], key: str) -> int:
     value = body.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_COUNT:
         raise MessageError(ERROR_SHAPE, f"{key} is a count")
+    return value
+
+
+def _flag(body: Mapping[str, Any], key: str) -> bool:
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise MessageError(ERROR_SHAPE, f"{key} is true or false")
     return value
 
 

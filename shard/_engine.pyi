@@ -58,7 +58,7 @@ class Closed:
     reason: str
     """``done`` (close_notify from both, or our orderly close finished), ``truncated`` (the client
     closed TCP without close_notify), ``reset``, ``alert_received``, ``alert_sent``, ``aborted``,
-    ``internal``."""
+    ``no_randomness`` (the DRBG has failed), ``internal``."""
     alert: str | None
     """The alert's name in RFC 8446 §6 spelling, such as ``handshake_failure``."""
     detail: str

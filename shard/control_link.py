@@ -6,6 +6,7 @@ What is said, and when, is :class:`~shard.membership.Membership`'s to decide.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,14 +14,31 @@ import zmq
 
 from coordinator.client import CurveCredentials, dealer
 from coordinator.protocol import encode_ack, encode_request
+from shard import __version__
 from shard.membership import Identity, Membership, Ordered
 
-__all__ = ["ControlLink"]
+__all__ = ["ControlLink", "supervisor_identity", "wait_until"]
 
 GOODBYE_WITHIN: Final = 0.2
 """Seconds the last message is given to leave."""
 _MEMBER_GONE: Final = 2**62
 """Requests with this number tell of workers that are gone; nobody waits for the replies."""
+
+
+def supervisor_identity(group: str, host: str) -> Identity:
+    """What this process, a supervisor, registers with.
+
+    :param group: its id, with which its workers' ids begin.
+    """
+    return Identity(
+        worker=group,
+        pid=os.getpid(),
+        host=host,
+        group=group,
+        slot=None,
+        version=__version__,
+        role="supervisor",
+    )
 
 
 class ControlLink:

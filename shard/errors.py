@@ -11,6 +11,7 @@
         ├── HandshakeTimeoutError       the handshake took longer than ``handshake_timeout``
         ├── IdleTimeoutError            no byte moved for ``idle_timeout``
         ├── ConnectionAbortedHereError  ``abort()``, or a deadline of the worker's own end
+        ├── NoRandomnessError           the worker's DRBG has failed: no handshake succeeds
         ├── HandlerRaisedError          a callback of the application raised; it is the cause
         └── EngineError                 a defect in the engine, contained to this connection
 """
@@ -31,6 +32,7 @@ __all__ = [
     "HandlerRaisedError",
     "HandshakeTimeoutError",
     "IdleTimeoutError",
+    "NoRandomnessError",
     "ShardError",
     "TruncatedError",
     "closed_error",
@@ -95,6 +97,12 @@ class ConnectionAbortedHereError(ConnectionClosedError):
     reason = "aborted"
 
 
+class NoRandomnessError(ConnectionClosedError):
+    """The worker's DRBG has failed, so no handshake succeeds; the worker is being replaced."""
+
+    reason = "no_randomness"
+
+
 class HandlerRaisedError(ConnectionClosedError):
     """A callback of the application raised; ``__cause__`` is what it raised."""
 
@@ -115,6 +123,7 @@ _BY_REASON: Final[dict[str, type[ConnectionClosedError]]] = {
         AlertReceivedError,
         AlertSentError,
         ConnectionAbortedHereError,
+        NoRandomnessError,
         EngineError,
     )
 }

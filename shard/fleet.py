@@ -16,15 +16,14 @@ from enum import Enum
 from typing import Final
 
 from shard.fleet_actions import Action, Done, Finish, Kill, Serving, Spawn, Tell, Ticket
-from shard.post import Member, Post, State
+from shard.fleet_orders import Roll, Scale
+from shard.post import BOOT_FAILURES, Member, Post, State
 
 __all__ = ["COORDINATOR", "Fleet"]
 
 COORDINATOR: Final = "coordinator"
 """The coordinator's name among the processes."""
 
-BOOT_FAILURES: Final = 3
-"""So many processes of a kind fail before one was ever ready: it is not going to work."""
 BOOT_TIMEOUT: Final = 30.0
 """Seconds until a process that is not ready is given up."""
 DRAIN_GRACE: Final = 2.0
@@ -37,19 +36,6 @@ class _Phase(Enum):
     RUNNING = "running"
     DRAINING = "draining"
     STOPPING = "stopping"
-
-
-@dataclass(slots=True)
-class _Roll:
-    ticket: Ticket
-    before: int
-    """The generation to go back to."""
-
-
-@dataclass(slots=True)
-class _Scale:
-    ticket: Ticket
-    slots: range
 
 
 @dataclass(slots=True)
@@ -77,8 +63,8 @@ class Fleet:
     _serials: dict[int, int] = field(default_factory=dict)
     _boot_failures: dict[str, list[str]] = field(default_factory=dict)
     _generations: int = 0
-    _roll: _Roll | None = None
-    _scale: _Scale | None = None
+    _roll: Roll | None = None
+    _scale: Scale | None = None
     _served: bool = False
     _finished: bool = False
     _exit: Finish = field(default_factory=lambda: Finish(0, None))
@@ -89,6 +75,11 @@ class Fleet:
         if self._phase is not _Phase.RUNNING:
             return "draining"
         return "ready" if self._served else "starting"
+
+    def ready_workers(self) -> list[str]:
+        """Names of the workers that serve."""
+        members = self._members.values()
+        return [m.name for m in members if m.slot is not None and m.state is State.READY]
 
     def start(self, now: float) -> list[Action]:
         """Begin."""
@@ -114,6 +105,24 @@ class Fleet:
         if member is not None:
             member.reason = reason
 
+    def leaving(self, name: str, reason: str, now: float) -> list[Action]:
+        """A worker cannot go on. It finishes what it can and exits; its place is filled at once."""
+        member = self._members.get(name)
+        if member is None or member.state is not State.READY or self._phase is not _Phase.RUNNING:
+            return []
+        self._count(self._post(member), member, reason, now)
+        member.state = State.LEAVING
+        member.deadline = now + member.drain_timeout + DRAIN_GRACE
+        return self._vacate(member) + self._settle(now)
+
+    def hung(self, name: str, reason: str, now: float) -> list[Action]:
+        """A worker that was ready gives no sign of life."""
+        member = self._members.get(name)
+        if member is None or member.state is not State.READY:
+            return []
+        member.reason, member.deadline = reason, now
+        return self._settle(now)
+
     def exited(self, name: str, how: str, now: float) -> list[Action]:
         """A process is gone.
 
@@ -122,18 +131,9 @@ class Fleet:
         member = self._members.pop(name, None)
         if member is None:
             return []
-        post = self._post(member)
         if member.state is not State.LEAVING and self._phase is _Phase.RUNNING:
-            self._count(post, member, member.reason or how, now)
-        out: list[Action] = []
-        if post.current is member:
-            post.current = None
-            if post.replace is not None:
-                out.append(Done(post.replace, ok=True, detail="it ended by itself"))
-                post.replace = None
-        elif post.successor is member:
-            post.successor = None
-        return out + self._settle(now)
+            self._count(self._post(member), member, member.reason or how, now)
+        return self._vacate(member) + self._settle(now)
 
     def scale(self, wanted: int, ticket: Ticket, now: float) -> list[Action]:
         """Run so many workers from now on; 1 or more."""
@@ -146,7 +146,7 @@ class Fleet:
         out: list[Action] = []
         if self._scale is not None:
             out.append(Done(self._scale.ticket, ok=False, detail="superseded by a later scale"))
-        self._scale = _Scale(ticket, range(self.wanted, wanted))
+        self._scale = Scale(ticket, range(self.wanted, wanted))
         self.wanted = wanted
         return out + self._settle(now)
 
@@ -179,7 +179,7 @@ class Fleet:
             out.append(Done(self._roll.ticket, ok=False, detail="superseded by a later reload"))
         self._generations += 1
         self.generation, self.drain_timeout = self._generations, drain_timeout
-        self._roll = _Roll(ticket, before)
+        self._roll = Roll(ticket, before, self.generation)
         for post in self._slots.values():
             post.forgive(now)
         return out + self._settle(now)
@@ -323,6 +323,18 @@ class Fleet:
                 member.reason = member.reason or f"not {what} in time"
                 yield Kill(member.name, member.reason)
 
+    def _vacate(self, member: Member) -> list[Action]:
+        post = self._post(member)
+        out: list[Action] = []
+        if post.current is member:
+            post.current = None
+            if post.replace is not None:
+                out.append(Done(post.replace, ok=True, detail="it ended by itself"))
+                post.replace = None
+        elif post.successor is member:
+            post.successor = None
+        return out
+
     def _count(self, post: Post, member: Member, reason: str, now: float) -> None:
         post.died(member, reason, now)
         of_this_kind = [post] if member.slot is None else self._slots.values()
@@ -331,43 +343,20 @@ class Fleet:
             self._boot_failures.setdefault(_kind(member), []).append(reason)
 
     def _conclude_orders(self) -> Iterator[Action]:
-        yield from self._conclude_scale()
-        yield from self._conclude_roll()
+        if self._scale is not None and (done := self._scale.conclude(self._slots)) is not None:
+            self._scale = None
+            yield done
+        if self._roll is not None and (done := self._roll.conclude(self._slots)) is not None:
+            if not done.ok:
+                # Back to what worked: slots that were rolled already are rolled back in turn.
+                self.generation = self._roll.before
+            self._roll = None
+            yield done
         for post in self._slots.values():
             if post.replace is not None and post.failures >= BOOT_FAILURES:
                 ticket, post.replace = post.replace, None
                 detail = f"no successor starts ({post.last_reason}); the old one stays"
                 yield Done(ticket, ok=False, detail=detail)
-
-    def _conclude_scale(self) -> Iterator[Action]:
-        if self._scale is None:
-            return
-        posts = [self._slots[slot] for slot in self._scale.slots if slot in self._slots]
-        broken = [post for post in posts if post.failures >= BOOT_FAILURES]
-        if broken:
-            detail = f"a new worker does not start: {broken[0].last_reason}"
-            yield Done(self._scale.ticket, ok=False, detail=detail)
-        elif all(post.ready() for post in posts):
-            yield Done(self._scale.ticket, ok=True, detail=_workers(self.wanted))
-        else:
-            return
-        self._scale = None
-
-    def _conclude_roll(self) -> Iterator[Action]:
-        if self._roll is None:
-            return
-        posts = self._slots.values()
-        broken = [post for post in posts if post.failures >= BOOT_FAILURES]
-        if broken:
-            # Back to what worked: slots that were rolled already are rolled back in turn.
-            self.generation = self._roll.before
-            detail = f"a new worker does not start ({broken[0].last_reason}); the old ones stay"
-            yield Done(self._roll.ticket, ok=False, detail=detail)
-        elif all(post.ready() and post.serves(self.generation) for post in posts):
-            yield Done(self._roll.ticket, ok=True, detail=f"{_workers(self.wanted)} replaced")
-        else:
-            return
-        self._roll = None
 
     def _abandon_orders(self) -> list[Action]:
         tickets = [order.ticket for order in (self._scale, self._roll) if order is not None]
@@ -393,7 +382,3 @@ class Fleet:
 
 def _kind(member: Member) -> str:
     return "the coordinator" if member.slot is None else "a worker"
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"

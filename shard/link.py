@@ -1,8 +1,9 @@
 """The link thread: a worker's line to the *control* endpoint.
 
 One loop: wait for a message, a call from another thread or the next heartbeat; what to say is
-decided in :mod:`shard.membership`. It also drives the DRBG's reseeds. Nothing a handshake needs
-waits for it.
+decided in :mod:`shard.membership`. It also watches the DRBG: it reseeds it when
+:mod:`shard.reseeding` says so, and tells the main thread when it has failed. Nothing a handshake
+needs waits for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from coordinator.client import CurveCredentials, dealer
 from coordinator.log import get_logger
 from shard.drbg import Drbg
 from shard.first_outputs import FirstOutputs, noise
+from shard.interruptions import Clocks, Interruptions
 from shard.membership import (
     Answering,
     Event,
@@ -30,17 +32,27 @@ from shard.membership import (
     SeedGiven,
     SeedRefused,
 )
+from shard.reseeding import Reseed, Reseeding
 
 __all__ = ["Link"]
 
 GOODBYE_WITHIN: Final = 0.2
 """Seconds the last message is given to leave."""
+WATCH: Final = 0.25
+"""Seconds between two looks at the DRBG: so late at most is it noticed that a reseed is due or that
+it has failed. With the wait for the coordinator a reseed comes 1.25 s after its time at worst."""
 
 _log = get_logger("link")
 
 
 class Link:
-    """Any thread: :meth:`first_seed`, :meth:`instantiated`, :meth:`change_state`, :meth:`stop`."""
+    """Any thread: :meth:`first_seed`, :meth:`instantiated`, :meth:`change_state`,
+    :meth:`continued`, :meth:`stop`, and reading the counters.
+
+    :ivar turned_at: when the loop last came round, in monotonic seconds.
+    :ivar undeliverable: messages that found the queue to the coordinator full.
+    :ivar crashed: the loop ended by a defect of its own.
+    """
 
     def __init__(
         self,
@@ -51,17 +63,21 @@ class Link:
         drbg: Drbg,
         stats: Callable[[], Mapping[str, Any]],
         answers: Callable[[], None],
+        sick: Callable[[str], None],
         zmq_context: zmq.Context[zmq.Socket[bytes]],
     ) -> None:
         """
         :param stats: the worker's own part of a heartbeat's statistics; called on this thread.
         :param answers: called on this thread whenever the coordinator has answered.
+        :param sick: called on this thread, once, with the reason why this worker cannot go on: its
+            DRBG has failed, or this thread has ended by a defect.
         """
         self._endpoint = endpoint
         self._curve = curve
         self._drbg = drbg
         self._stats = stats
         self._answers = answers
+        self._sick = sick
         self._zmq_context = zmq_context
         self._membership = Membership(identity, noise)
         self._first_outputs = FirstOutputs()
@@ -71,11 +87,16 @@ class Link:
         self._first_seed: bytes | None = None
         self._first_answer = threading.Event()
         self._instantiated = False
-        self._reseed_reason: str | None = "instantiate"
+        self._reseeding = Reseeding()
+        self._interruptions = Interruptions()
+        self._failure: str | None = None
         self._orders: list[int] = []
         self._told_refused: str | None = None
-        self._told_local = False
+        self._told_local: str | None = None
         self._acks: list[bytes] = []
+        self.turned_at = time.monotonic()
+        self.undeliverable = 0
+        self.crashed = False
         self.thread = threading.Thread(target=self.run, name="link", daemon=True)
 
     # -- Any thread -----------------------------------------------------------------------------
@@ -101,6 +122,20 @@ class Link:
         """Tell the coordinator that this worker is ``ready`` or ``draining``."""
         self._call(lambda now: self._membership.change_state(state, now))
 
+    def continued(self) -> None:
+        """The process was stopped and goes on."""
+        self._call(self._continued)
+
+    @property
+    def messages(self) -> dict[str, int]:
+        """What became of messages on the *control* endpoint, for the heartbeat."""
+        membership = self._membership
+        return {
+            "undeliverable": self.undeliverable,
+            "malformed": membership.malformed,
+            "refused": membership.refusals,
+        }
+
     def stop(self) -> None:
         """Say goodbye and end :meth:`run`."""
         self._stopping = True
@@ -115,16 +150,26 @@ class Link:
     def run(self) -> None:
         """The thread."""
         socket = dealer(self._zmq_context, self._endpoint, self._curve)
+        try:
+            self._loop(socket)
+            self._leave(socket)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the supervisor replaces us
+            self.crashed = True
+            _log.exception("link stopped by a defect", error)
+            socket.close(0)
+            self._sick("the link thread ended by a defect")
+
+    def _loop(self, socket: zmq.Socket[bytes]) -> None:
         poll = select.poll()
         poll.register(socket.fileno(), select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
         membership = self._membership
         membership.want_seed("instantiate", time.monotonic())
         while not self._stopping:
-            now = time.monotonic()
+            self.turned_at = now = time.monotonic()
             self._take_calls(now)
             self._handle(membership.overdue(now), now)
-            self._reseed_if_due(now)
+            self._watch_drbg(now)
             if self._instantiated and (mark := self._first_outputs.mark()):
                 membership.note_first_output(mark)
             if now >= membership.due or self._acks:
@@ -135,21 +180,20 @@ class Link:
             # After a send the descriptor may be silent about what has arrived.
             if self._receive(socket, now):
                 continue
-            poll.poll(max(0.0, membership.due - time.monotonic()) * 1000)
-        self._leave(socket)
+            due = min(membership.due, self._reseeding.due, now + WATCH)
+            poll.poll(max(0.0, due - time.monotonic()) * 1000)
 
     def _leave(self, socket: zmq.Socket[bytes]) -> None:
         self._send(socket, self._membership.goodbye())
         # As linger: the context's end waits for it, not this thread.
         socket.close(int(GOODBYE_WITHIN * 1000))
 
-    @staticmethod
-    def _send(socket: zmq.Socket[bytes], frame: bytes) -> None:
+    def _send(self, socket: zmq.Socket[bytes], frame: bytes) -> None:
         try:
             socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             # The queue is full because nobody answers; the request is made again in time.
-            return
+            self.undeliverable += 1
 
     def _receive(self, socket: zmq.Socket[bytes], now: float) -> bool:
         """Handle what has arrived; whether anything had."""
@@ -175,18 +219,12 @@ class Link:
             if isinstance(event, Answering):
                 self._coordinator_answered(event)
             elif isinstance(event, SeedGiven):
-                if self._told_local:
-                    self._told_local = False
-                    _log.info("the coordinator gives seeds again")
                 self._seed(event.seed, now)
             elif isinstance(event, SeedRefused):
-                if not self._told_local:
-                    # Asked again every few seconds, told once.
-                    self._told_local = True
-                    _log.warning("local entropy only", reason=event.reason)
-                self._seed(None, now)
+                _log.debug("no seed from the coordinator", reason=event.reason, detail=event.detail)
+                self._no_seed(event.reason, now)
             else:
-                self._order(event)
+                self._order(event, now)
 
     def _coordinator_answered(self, event: Answering) -> None:
         if event.returned:
@@ -198,44 +236,91 @@ class Link:
                 _log.error("coordinator refuses this worker", reason=refused)
         self._answers()
 
-    def _order(self, order: Ordered) -> None:
-        if order.do == "reseed":
-            self._orders.append(order.order)
-            self._reseed_reason = "order"
+    def _order(self, order: Ordered, now: float) -> None:
+        if order.do != "reseed":
+            problem: str | None = f"a worker knows no order {order.do!r}"
         else:
-            problem = f"a worker knows no order {order.do!r}"
+            problem = self._failure
+        if problem is not None:
             self._acks.append(self._membership.acknowledge(order.order, problem))
+            return
+        self._orders.append(order.order)
+        self._reseeding.want("order", now)
+
+    # -- The DRBG -------------------------------------------------------------------------------
 
     def _start_reseeding(self, now: float) -> None:
         self._instantiated = True
-        if self._reseed_reason == "instantiate":
-            self._reseed_reason = None
         seed, self._first_seed = self._first_seed, None
         if seed is not None and self._drbg.wants_coordinator:
             # It came between the end of the wait and now.
-            self._drbg.reseed(seed, "coordinator", now)
+            self._reseed(self._reseeding.given(seed), now)
 
-    def _reseed_if_due(self, now: float) -> None:
-        if not self._instantiated or self._membership.wants_seed:
+    def _continued(self, now: float) -> None:
+        if self._instantiated:
+            self._reseed(self._reseeding.interrupted("continued"), now)
+
+    def _watch_drbg(self, now: float) -> None:
+        clocks = Clocks(now, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+        interruption = self._interruptions.look(clocks)
+        if not self._instantiated or self._failure is not None:
             return
-        reason = self._reseed_reason or self._drbg.due(now)
-        if reason is None and self._drbg.wants_coordinator:
-            reason = "coordinator"
+        if self._drbg.failed:
+            self._fail("the DRBG has failed")
+            return
+        reseeding = self._reseeding
+        if interruption is not None:
+            self._reseed(reseeding.interrupted(interruption), now)
+        reason = self._drbg.due(now)
         if reason is not None:
-            self._reseed_reason = reason
-            self._membership.want_seed(reason, now)
+            reseeding.want(reason, now)
+        self._reseed(reseeding.overdue(now), now)
+        purpose = reseeding.purpose(local=self._drbg.wants_coordinator)
+        if purpose is not None:
+            self._membership.want_seed(purpose, now)
 
-    def _seed(self, seed: bytes | None, now: float) -> None:
-        reason, self._reseed_reason = self._reseed_reason, None
-        if not self._instantiated:
+    def _seed(self, seed: bytes, now: float) -> None:
+        if self._instantiated:
+            self._reseed(self._reseeding.given(seed), now)
+        else:
             self._first_seed = seed
             self._first_answer.set()
+
+    def _no_seed(self, why: str, now: float) -> None:
+        if self._instantiated:
+            self._drbg.coordinator_missing(why)
+            self._reseed(self._reseeding.refused(why), now)
+        else:
+            self._first_answer.set()
+
+    def _reseed(self, reseed: Reseed | None, now: float) -> None:
+        if reseed is None or self._failure is not None:
             return
-        if seed is not None:
-            self._drbg.reseed(seed, reason or "coordinator", now)
-        elif reason is not None and reason != "coordinator":
-            # It was due, or ordered: local randomness is far better than none.
-            self._drbg.reseed(None, reason, now)
+        try:
+            self._drbg.reseed(reseed.seed, reseed.reason, now, reseed.missing)
+        except (OSError, RuntimeError) as error:
+            self._fail(f"the DRBG cannot be reseeded: {error}")
+            return
+        self._tell_local(reseed)
+        source = "local" if reseed.seed is None else "coordinator"
         orders, self._orders = self._orders, []
         for order in orders:
-            self._acks.append(self._membership.acknowledge(order))
+            self._acks.append(self._membership.acknowledge(order, seeded_from=source))
+
+    def _tell_local(self, reseed: Reseed) -> None:
+        """Once for each time without the coordinator's seeds, and once for its end."""
+        missing = None if reseed.reason in ("continued", "suspended") else reseed.missing
+        if missing is not None and self._told_local is None:
+            self._told_local = missing
+            _log.warning("DRBG reseeds on local randomness alone", reason=missing)
+        elif reseed.seed is not None and self._told_local is not None:
+            self._told_local = None
+            _log.info("DRBG reseeds with the coordinator's seeds again")
+
+    def _fail(self, problem: str) -> None:
+        self._failure = problem
+        _log.error("no handshake succeeds here any more, this worker leaves", reason=problem)
+        orders, self._orders = self._orders, []
+        for order in orders:
+            self._acks.append(self._membership.acknowledge(order, problem))
+        self._sick(problem)

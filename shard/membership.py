@@ -89,9 +89,15 @@ class SeedGiven:
 
 @dataclass(frozen=True, slots=True)
 class SeedRefused:
-    """No seed: refused (`reason` is the coordinator's), or no answer in time."""
+    """No seed: refused, or no answer in time.
+
+    :ivar reason: one word or two: ``no answer``, ``malformed``, or the code of the coordinator's
+        error.
+    :ivar detail: what the coordinator says beside it.
+    """
 
     reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,8 @@ class Membership:
 
     :ivar due: when :meth:`frames` next has something to send or :meth:`overdue` to tell.
     :ivar registered: whether the coordinator knows this worker, as far as this worker knows.
-    :ivar malformed: messages that could not be read.
+    :ivar malformed: messages that could not be read, or hold what was not asked for.
+    :ivar refusals: requests that the coordinator refused.
     """
 
     def __init__(self, identity: Identity, noise: Callable[[], bytes] = bytes) -> None:
@@ -137,6 +144,7 @@ class Membership:
         self.state = "starting"
         self.registered = False
         self.malformed = 0
+        self.refusals = 0
         self.refused: str | None = None
 
     @property
@@ -156,19 +164,17 @@ class Membership:
         self._next_at = now
 
     def want_seed(self, purpose: str, now: float) -> None:
-        """Ask for a seed, unless that is under way. The answer is an event."""
+        """Ask for a seed until one is given. Each answer, or its want, is an event.
+
+        :param purpose: for the coordinator's ledger; takes the place of an earlier one.
+        """
         if self._seed_purpose is None:
-            self._seed_purpose = purpose
             self._seed_at = max(self._seed_at, now)
+        self._seed_purpose = purpose
 
     def note_first_output(self, mark: bytes) -> None:
         """Tell the coordinator's canary, with the next heartbeat; 32 bytes."""
         self._first_outputs.append(mark)
-
-    @property
-    def wants_seed(self) -> bool:
-        """Whether a seed is asked for."""
-        return self._seed_purpose is not None
 
     def overdue(self, now: float) -> list[Event]:
         """What did not come in time."""
@@ -176,7 +182,7 @@ class Membership:
             self._awaited = None
             self._silent = True
         if self._seed and now >= self._seed[1]:
-            return [self._no_seed("no answer", now, now)]
+            return [self._no_seed("no answer", "", now, now)]
         return []
 
     def frames(self, stats: Mapping[str, Any], now: float) -> list[bytes]:
@@ -213,9 +219,9 @@ class Membership:
         """The last request."""
         return self._request("goodbye", {"id": self._identity.worker})[1]
 
-    def acknowledge(self, order: int, problem: str | None = None) -> bytes:
-        """The answer to an order: done, or the problem."""
-        body: dict[str, Any] = {"ok": problem is None}
+    def acknowledge(self, order: int, problem: str | None = None, **facts: str) -> bytes:
+        """The answer to an order: done, with `facts`, or the problem."""
+        body: dict[str, Any] = {"ok": problem is None, **facts}
         if problem is not None:
             body["detail"] = problem
         return encode_ack(order, body)
@@ -290,6 +296,7 @@ class Membership:
         return False
 
     def _refusal(self, kind: str, refusal: Refusal, now: float) -> list[Event]:
+        self.refusals += 1
         if refusal.code == ERROR_UNREGISTERED and kind != "register":
             self.registered = False
             self._next_at = now
@@ -298,21 +305,20 @@ class Membership:
         if kind == "seed":
             unregistered = refusal.code == ERROR_UNREGISTERED
             retry_at = now + (self._heartbeat if unregistered else SEED_RETRY)
-            return [self._no_seed(refusal.detail or refusal.code, now, retry_at)]
+            return [self._no_seed(refusal.code, refusal.detail, now, retry_at)]
         return []
 
     def _seed_answer(self, body: Mapping[str, Any], now: float) -> Event:
         seed = body.get("seed")
         if not isinstance(seed, bytes) or len(seed) != SEED_BYTES:
             self.malformed += 1
-            return self._no_seed("not 48 bytes", now, now + SEED_RETRY)
+            return self._no_seed("malformed", "not 48 bytes", now, now + SEED_RETRY)
         self._seed = None
         self._seed_purpose = None
         self._seed_at = now
         return SeedGiven(seed)
 
-    def _no_seed(self, reason: str, now: float, retry_at: float) -> SeedRefused:
+    def _no_seed(self, reason: str, detail: str, now: float, retry_at: float) -> SeedRefused:
         self._seed = None
-        self._seed_purpose = None
         self._seed_at = max(now, retry_at)
-        return SeedRefused(reason)
+        return SeedRefused(reason, detail)

@@ -8,8 +8,10 @@ from typing import Final
 
 from shard.fleet_actions import Ticket
 
-__all__ = ["Member", "Post", "State"]
+__all__ = ["BOOT_FAILURES", "Member", "Post", "State"]
 
+BOOT_FAILURES: Final = 3
+"""So many processes of a kind fail before one was ever ready: it is not going to work."""
 YOUNG: Final = 2.0
 """A process that dies within so many seconds of being ready counts as failing."""
 FIRST_DELAY: Final = 0.25

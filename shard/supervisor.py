@@ -22,16 +22,18 @@ from coordinator import log as logging
 from coordinator.errors import SettingsError, StartError
 from shard import __version__
 from shard.children import Child, Programs, how_it_ended, reap
-from shard.control_link import ControlLink, wait_until
+from shard.control_link import ControlLink, supervisor_identity, wait_until
 from shard.departure import Departure
 from shard.fleet import COORDINATOR, Fleet
 from shard.fleet_actions import Action, Done, Finish, Kill, Serving, Spawn, Tell
 from shard.listeners import Listeners
-from shard.membership import Identity, Ordered
+from shard.liveness import Liveness
+from shard.membership import Ordered
 from shard.plan import Plan, changes_that_need_a_restart
 from shard.runtime_dir import RunningServer, RuntimeDir
 from shard.settings import Address
 from shard.signal_inbox import SignalInbox
+from shard.spawning import spawn
 
 __all__ = ["Announcement", "Supervisor"]
 
@@ -95,6 +97,7 @@ class Supervisor:
             self.group, plan.workers, plan.settings.server.drain_timeout, plan.has_coordinator
         )
         self._listeners = Listeners()
+        self._liveness = Liveness(plan.settings.coordinator.lease_timeout)
         self._departure: Departure | None = None
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
@@ -151,6 +154,7 @@ class Supervisor:
             self._fleet.deadline(),
             link.due if link else None,
             leaving.due if leaving else None,
+            self._liveness.due,
         ]
         timeout = wait_until(dues, now)
         ready = self._selector.select(timeout)
@@ -166,8 +170,20 @@ class Supervisor:
         if self._departure is not None and self._departure.step(now):
             self._carry_out(self._fleet.terminate(now))
         self._carry_out(self._fleet.tick(now))
+        self._watch(now)
         if self._link is not None and self._exit is None:
             self._converse(self._link, now)
+
+    def _watch(self, now: float) -> None:
+        liveness = self._liveness
+        if now >= liveness.due:
+            asked, hung = liveness.look(now)
+            for name in asked:
+                self._children[name].tell("ping")
+            for name in hung:
+                reason = f"no sign of life for {liveness.patience:g} s"
+                self._carry_out(self._fleet.hung(name, reason, now))
+        liveness.watch(self._fleet.ready_workers(), now)
 
     # -- What happens ---------------------------------------------------------------------------
 
@@ -215,11 +231,16 @@ class Supervisor:
         frames, alive = child.heard()
         for frame in frames:
             kind = frame.get("type")
+            self._liveness.heard(child.name, now)
             if kind == "ready":
                 if child.name == COORDINATOR:
                     self._coordinator_ready(str(frame.get("admin") or ""))
                 _log.info("process ready", child=child.name, pid=child.pid)
                 self._carry_out(self._fleet.ready(child.name, now))
+            elif kind == "leaving":
+                reason = str(frame.get("reason", "it gave no reason"))
+                _log.warning("worker leaves", child=child.name, pid=child.pid, reason=reason)
+                self._carry_out(self._fleet.leaving(child.name, reason, now))
             elif kind == "failed":
                 reason = str(frame.get("reason", "it gave no reason"))
                 _log.error("process failed", child=child.name, pid=child.pid, reason=reason)
@@ -309,24 +330,15 @@ class Supervisor:
                     self._exit = action
 
     def _spawn(self, action: Spawn) -> None:
-        plan = self._plans[action.generation]
-        inherited = [self._runtime.fileno()]
         try:
-            if action.slot is None:
-                frame = plan.coordinator_settings().to_frame()
-                argv = self._programs.coordinator
-            else:
-                listeners = self._listeners.filenos(plan.bind)
-                inherited += listeners
-                frame = plan.worker_settings(
-                    worker=action.name,
-                    slot=action.slot,
-                    group=self.group,
-                    listeners=listeners,
-                    bound=self._listeners.bound(plan.bind),
-                ).to_frame()
-                argv = self._programs.worker
-            child = Child.spawn(action.name, argv, frame, inherited)
+            child = spawn(
+                action,
+                self._plans[action.generation],
+                self._programs,
+                group=self.group,
+                listeners=self._listeners,
+                runtime=self._runtime,
+            )
         except StartError as error:
             _log.error("process not started", child=action.name, reason=str(error))
             now = time.monotonic()
@@ -360,15 +372,7 @@ class Supervisor:
     # -- Bookkeeping ----------------------------------------------------------------------------
 
     def _new_link(self) -> ControlLink:
-        identity = Identity(
-            worker=self.group,
-            pid=os.getpid(),
-            host=self._host,
-            group=self.group,
-            slot=None,
-            version=__version__,
-            role="supervisor",
-        )
+        identity = supervisor_identity(self.group, self._host)
         endpoint = self._plan.endpoints.to_connect().control
         link = ControlLink(self._context, identity, endpoint, self._plan.supervisor_curve)
         self._selector.register(link, selectors.EVENT_READ)

@@ -6,7 +6,8 @@ The main thread starts the others and then waits for orders::
     main      lifeline and signals            reader-N  connections and the application
     link      the control endpoint, the DRBG  writer-N  backlogs
 
-Exit codes: 0 after a drain or a stop, 1 after a defect, 3 if it could not start.
+Exit codes: 0 after a drain or a stop, 1 after a defect, 3 if it could not start, 4 after its DRBG
+failed.
 """
 
 from __future__ import annotations
@@ -30,22 +31,26 @@ from shard._engine import Listener, TlsContext, VirtualHost, drbg_zeroize
 from shard.accepting import Capacity
 from shard.drbg import Drbg, ReseedPolicy
 from shard.link import Link
+from shard.mailbox import Mailbox
 from shard.membership import Identity
 from shard.reader import STOP_WITHIN, Reader
-from shard.resumption import Breaker
+from shard.worker_report import readers_report
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
 
-__all__ = ["EXIT_DEFECT", "EXIT_NOT_STARTED", "Worker", "main"]
+__all__ = ["EXIT_DEFECT", "EXIT_DRBG_FAILED", "EXIT_NOT_STARTED", "Worker", "main"]
 
 EXIT_DEFECT: Final = 1
 EXIT_NOT_STARTED: Final = 3
+EXIT_DRBG_FAILED: Final = 4
 
 FIRST_SEED_WITHIN: Final = 0.3
 """Seconds the start waits for the coordinator's seed; without it the DRBG starts on local
 randomness and is reseeded when the coordinator answers."""
 ORPHAN_WITHIN: Final = 0.7
 """Seconds an orderly stop may take once the supervisor is gone."""
+LINK_STUCK: Final = 1.0
+"""Seconds after which a link thread that has not come round is no sign of life any more."""
 
 _log = log.get_logger("worker")
 
@@ -56,16 +61,18 @@ class Worker:
     def __init__(self, settings: WorkerSettings, lifeline: Lifeline, signals: int) -> None:
         """Build everything; nothing runs yet.
 
-        :param signals: becomes readable when a SIGTERM has come.
+        :param signals: becomes readable when a signal has come; a byte is its number.
         :raises StartError: the application, the TLS settings or a listening socket is unusable.
         """
         self._settings = settings
         self._lifeline = lifeline
         self._signals = signals
-        self._events = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._mailbox = Mailbox()
+        self._mailbox.adopt()
         self._deadline: float | None = None
         self._readers_ended = 0
         self._draining = False
+        self._sick = False
         factory = apps.load(settings.app)
         context = _tls_context(settings)
         try:
@@ -91,7 +98,7 @@ class Worker:
                 capacity=self._capacity,
                 writers=self._writers,
                 zmq_context=self._zmq,
-                finished=self._wake,
+                finished=self._finished,
             )
             for index in range(settings.readers)
         ]
@@ -109,6 +116,7 @@ class Worker:
             drbg=self._drbg,
             stats=self.stats,
             answers=self._coordinator_answers,
+            sick=self._fell_sick,
             zmq_context=self._zmq,
         )
 
@@ -119,7 +127,11 @@ class Worker:
         """
         self._link.thread.start()
         seed = self._link.first_seed(FIRST_SEED_WITHIN)
-        self._drbg.instantiate(seed, time.monotonic())
+        try:
+            self._drbg.instantiate(seed, time.monotonic())
+        except (OSError, RuntimeError) as error:
+            self._lifeline.send({"type": "failed", "reason": f"no randomness: {error}"})
+            return EXIT_NOT_STARTED
         self._link.instantiated()
         # What exists now stays: the collector need not look at it again. Connections are freed by
         # reference counts, so it may look seldom.
@@ -136,33 +148,8 @@ class Worker:
 
     def stats(self) -> dict[str, Any]:
         """What the coordinator is told with each heartbeat. Any thread."""
-        misses: dict[str, int] = {}
-        for reader in self._readers:
-            for reason, count in list(reader.channel.resumption.misses.items()):
-                misses[reason] = misses.get(reason, 0) + count
-        ended: dict[str, int] = {}
-        for reader in self._readers:
-            for reason, count in list(reader.serving.ended.items()):
-                ended[reason] = ended.get(reason, 0) + count
-        readers = self._readers
-        all_closed = all(reader.channel.resumption.breaker is Breaker.CLOSED for reader in readers)
         return {
-            "connections": sum(len(reader.serving.connections) for reader in readers),
-            "handshakes": {
-                "full": sum(reader.serving.full for reader in readers),
-                "resumed": sum(reader.serving.resumed for reader in readers),
-                "failed": sum(reader.serving.failed_handshakes for reader in readers),
-            },
-            "lookups": {
-                "hits": sum(reader.channel.resumption.hits for reader in readers),
-                "misses": misses,
-            },
-            "breaker": "closed" if all_closed else "open",
-            "ended": ended,
-            "handler_errors": sum(reader.serving.handler_errors for reader in readers),
-            "accept_pauses": sum(
-                reader.acceptor.exhausted + reader.acceptor.limited for reader in readers
-            ),
+            **readers_report(self._readers, control=self._link.messages),
             "drbg": self._drbg.stats(time.monotonic()),
         }
 
@@ -172,7 +159,7 @@ class Worker:
         """Until every reader has ended, or the deadline of a stop."""
         poll = select.poll()
         poll.register(self._lifeline.fileno(), select.POLLIN)
-        poll.register(self._events, select.POLLIN)
+        poll.register(self._mailbox, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
         while self._readers_ended < len(self._readers):
             if self._deadline is None:
@@ -182,20 +169,26 @@ class Worker:
                 if timeout <= 0:
                     return
             for fd, _ in poll.poll(timeout):
-                if fd == self._events:
-                    self._reader_ended()
+                if fd == self._mailbox.fileno():
+                    self._mailbox.woken()
+                    self._mailbox.run()
                 elif fd == self._signals:
-                    os.read(fd, 64)
-                    self._drain()
+                    self._signalled(os.read(fd, 64))
                 elif not self._orders():
                     # The supervisor is gone: never stay behind as an orphan.
                     poll.unregister(fd)
                     self._stop(ORPHAN_WITHIN)
 
-    def _reader_ended(self) -> None:
+    def _signalled(self, numbers: bytes) -> None:
+        if signal.SIGCONT in numbers:
+            self._link.continued()
+        if signal.SIGTERM in numbers:
+            self._drain()
+
+    def _reader_ended(self, _: None) -> None:
         # Counted, not asked of the threads: one that has just said so is alive for a moment yet,
         # and nothing would wake this thread again.
-        self._readers_ended += os.eventfd_read(self._events)
+        self._readers_ended += 1
         if any(reader.crashed for reader in self._readers):
             # Half a worker is worse than none: its connections are ended, another replaces it.
             self._stop(STOP_WITHIN)
@@ -209,9 +202,17 @@ class Worker:
                 self._drain()
             elif order == "stop":
                 self._stop(STOP_WITHIN + 0.2)
+            elif order == "ping" and time.monotonic() - self._link.turned_at < LINK_STUCK:
+                self._lifeline.send({"type": "pong"})
             elif order == "reopen_logs":
                 log.reopen()
         return alive
+
+    def _replace(self, reason: str) -> None:
+        """Leave, as somebody who is well has to take over."""
+        self._sick = True
+        self._lifeline.send({"type": "leaving", "reason": reason})
+        self._drain()
 
     def _drain(self) -> None:
         if self._draining:
@@ -240,10 +241,17 @@ class Worker:
         if ended and not self._link.thread.is_alive():
             # Gives the goodbye its moment to leave.
             self._zmq.term()
-        return EXIT_DEFECT if any(reader.crashed for reader in self._readers) else 0
+        if self._link.crashed or any(reader.crashed for reader in self._readers):
+            return EXIT_DEFECT
+        return EXIT_DRBG_FAILED if self._sick else 0
 
-    def _wake(self) -> None:
-        os.eventfd_write(self._events, 1)
+    # -- Other threads --------------------------------------------------------------------------
+
+    def _finished(self) -> None:
+        self._mailbox.call(self._reader_ended, None)
+
+    def _fell_sick(self, reason: str) -> None:
+        self._mailbox.call(self._replace, reason)
 
     def _coordinator_answers(self) -> None:
         for reader in self._readers:
@@ -270,8 +278,8 @@ def _tls_context(settings: WorkerSettings) -> TlsContext:
         raise StartError(f"TLS settings refused by the engine: {error}") from error
 
 
-def _watch_sigterm() -> int:
-    """Have SIGTERM wake the main thread.
+def _watch_signals() -> int:
+    """Have SIGTERM and SIGCONT wake the main thread.
 
     :returns: a descriptor that becomes readable, to be read a byte a signal.
     """
@@ -279,7 +287,8 @@ def _watch_sigterm() -> int:
     # The supervisor orchestrates: a Ctrl-C that reaches the whole process group is its affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        signal.signal(number, lambda *_: None)
     return readable
 
 
@@ -288,7 +297,7 @@ def main() -> int:
 
     :returns: the exit code.
     """
-    signals = _watch_sigterm()
+    signals = _watch_signals()
     try:
         lifeline = Lifeline.from_stdin()
         frame = lifeline.receive()

@@ -63,8 +63,12 @@ PURE = {
     "coordinator.source",
     "coordinator.stats",
     "shard.fleet",
+    "shard.fleet_orders",
+    "shard.interruptions",
+    "shard.liveness",
     "shard.membership",
     "shard.post",
+    "shard.reseeding",
     "shard.resumption",
     "shard.worker_settings",
 }

@@ -18,7 +18,8 @@ __all__ = ["render"]
 _STATES: Final = ("starting", "ready", "draining", "lost", "quarantined")
 _SOURCE_STATES: Final = ("starting", "healthy", "quarantined", "uncredited")
 
-_Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+_Numbers = CounterMetricFamily | GaugeMetricFamily
+_Family = _Numbers | InfoMetricFamily
 
 
 def render(status: Mapping[str, Any]) -> bytes:
@@ -47,6 +48,8 @@ class _Snapshot(Collector):
         yield from _entropy(coordinator["entropy"])
         yield from _deployment(status["server"])
         yield from _workers(status["workers"])
+        yield from _resumption(status["workers"])
+        yield from _drbgs(status["workers"])
 
 
 def _gauge(name: str, text: str, value: float) -> _Family:
@@ -134,27 +137,20 @@ def _deployment(server: Mapping[str, Any]) -> Iterator[_Family]:
     yield family
 
 
+def _of_worker(kind: str, name: str, text: str, *labels: str) -> _Numbers:
+    make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+    return make(f"shardtls_worker_{name}", text, labels=["worker", *labels])
+
+
 def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
-    def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"shardtls_worker_{name}", text, labels=["worker", *labels])
-
-    def counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
-        return CounterMetricFamily(f"shardtls_worker_{name}", text, labels=["worker", *labels])
-
-    state = gauge("state", "1 for the state it is in.", "state")
-    connections = gauge("connections", "Open connections.")
-    handshakes = counter("handshakes", "Handshakes ended.", "kind")
-    hits = counter("lookup_hits", "Session lookups that found one.")
-    misses = counter("lookup_misses", "Session lookups that found none.", "reason")
-    breaker = gauge("breaker_open", "1 while it does not ask the coordinator.")
-    received = counter("received_bytes", "Plaintext received.")
-    sent = counter("sent_bytes", "Plaintext sent.")
-    ended = counter("connections_ended", "Connections that ended.", "reason")
-    errors = counter("handler_errors", "Exceptions of the application.")
-    pauses = counter("accept_pauses", "Times that it stopped accepting.")
-    requests = counter("drbg_requests", "Requests to its DRBG.")
-    reseeds = counter("drbg_reseeds", "Reseeds of its DRBG.")
-    age = gauge("drbg_last_reseed_age_seconds", "Since its DRBG was seeded.")
+    state = _of_worker("gauge", "state", "1 for the state it is in.", "state")
+    connections = _of_worker("gauge", "connections", "Open connections.")
+    handshakes = _of_worker("counter", "handshakes", "Handshakes ended.", "kind")
+    received = _of_worker("counter", "received_bytes", "Plaintext received.")
+    sent = _of_worker("counter", "sent_bytes", "Plaintext sent.")
+    ended = _of_worker("counter", "connections_ended", "Connections that ended.", "reason")
+    errors = _of_worker("counter", "handler_errors", "Exceptions of the application.")
+    pauses = _of_worker("counter", "accept_pauses", "Times that it stopped accepting.")
     for worker in workers:
         id_ = worker["id"]
         for name in _STATES:
@@ -162,10 +158,6 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
         connections.add_metric([id_], worker["connections"])
         for kind, value in worker["handshakes"].items():
             handshakes.add_metric([id_, kind], value)
-        hits.add_metric([id_], worker["lookups"]["hits"])
-        for reason, value in worker["lookups"]["misses"].items():
-            misses.add_metric([id_, reason], value)
-        breaker.add_metric([id_], float(worker["breaker"] == "open"))
         if "bytes" in worker:
             received.add_metric([id_], worker["bytes"]["received"])
             sent.add_metric([id_], worker["bytes"]["sent"])
@@ -173,10 +165,55 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
             ended.add_metric([id_, reason], value)
         errors.add_metric([id_], worker["handler_errors"])
         pauses.add_metric([id_], worker["accept_pauses"])
-        drbg = worker["drbg"]
+    yield from (state, connections, handshakes, received, sent, ended, errors, pauses)
+
+
+def _resumption(workers: list[dict[str, Any]]) -> Iterator[_Family]:
+    hits = _of_worker("counter", "lookup_hits", "Session lookups that found one.")
+    misses = _of_worker("counter", "lookup_misses", "Session lookups that found none.", "reason")
+    late = _of_worker("counter", "lookup_late_answers", "Answers after the deadline.")
+    puts = _of_worker("counter", "session_puts", "Sessions sent, or dropped unsent.", "outcome")
+    breaker = _of_worker("gauge", "breaker_open", "1 while it does not ask the coordinator.")
+    opened = _of_worker("counter", "breaker_openings", "Times that it stopped asking.")
+    lost = {
+        what: _of_worker("counter", f"messages_{what}", text, "endpoint")
+        for what, text in (
+            ("undeliverable", "Messages not sent, the queue being full."),
+            ("malformed", "Messages received and not understood."),
+            ("refused", "Errors that the coordinator answered with."),
+        )
+    }
+    for worker in workers:
+        id_ = worker["id"]
+        hits.add_metric([id_], worker["lookups"]["hits"])
+        for reason, value in worker["lookups"]["misses"].items():
+            misses.add_metric([id_, reason], value)
+        late.add_metric([id_], worker["lookups"]["late"])
+        for outcome, value in worker["puts"].items():
+            puts.add_metric([id_, outcome], value)
+        breaker.add_metric([id_], float(worker["breaker"] == "open"))
+        opened.add_metric([id_], worker["breaker_opened"])
+        for endpoint, counts in worker["messages"].items():
+            for what, family in lost.items():
+                family.add_metric([id_, endpoint], counts[what])
+    yield from (hits, misses, late, puts, breaker, opened, *lost.values())
+
+
+def _drbgs(workers: list[dict[str, Any]]) -> Iterator[_Family]:
+    requests = _of_worker("counter", "drbg_requests", "Requests to its DRBG.")
+    reseeds = _of_worker("counter", "drbg_reseeds", "Reseeds of its DRBG.")
+    age = _of_worker("gauge", "drbg_last_reseed_age_seconds", "Since its DRBG was seeded.")
+    seed = _of_worker(
+        "gauge", "drbg_last_reseed", "1 for what its last seed was.", "reason", "seeded_from"
+    )
+    failed = _of_worker("gauge", "drbg_failed", "1 if its DRBG gives nothing any more.")
+    for worker in workers:
+        id_, drbg = worker["id"], worker["drbg"]
         requests.add_metric([id_], drbg["requests"])
         reseeds.add_metric([id_], drbg["reseeds"])
         if drbg["last_reseed_age"] is not None:
             age.add_metric([id_], drbg["last_reseed_age"])
-    yield from (state, connections, handshakes, hits, misses, breaker)
-    yield from (received, sent, ended, errors, pauses, requests, reseeds, age)
+            labels = [id_, drbg["last_reseed_reason"] or "", drbg["seeded_from"] or ""]
+            seed.add_metric(labels, 1.0)
+        failed.add_metric([id_], float(drbg["failed"]))
+    yield from (requests, reseeds, age, seed, failed)

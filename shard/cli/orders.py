@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import click
 
+from coordinator.errors import CommandRefusedError
+from coordinator.protocol import ERROR_ABSENT
 from shard.cli.connecting import Target, connected, target_options
 
 __all__ = ["drain", "purge", "reload", "rotate", "scale"]
 
 MARGIN: Final = 2.0
 """Seconds by which the command outwaits the coordinator, whose answer says more."""
+REGISTERED_WITHIN: Final = 5.0
+"""Seconds that whoever has to carry an order out may take to register, as after a start."""
+_ASK_AGAIN: Final = 0.2
 
 _timeout_option = click.option(
     "--timeout",
@@ -65,8 +71,11 @@ def reload(timeout: float, target: Target) -> None:
 @target_options
 def rotate(drbg: bool, timeout: float, target: Target) -> None:
     """Renew secrets of the workers."""
-    _order(target, "rotate", {"drbg": True} if drbg else {}, timeout)
-    click.echo("every worker has reseeded")
+    reply = _order(target, "rotate", {"drbg": True} if drbg else {}, timeout)
+    acks = list(reply.get("acks", {"the only one": reply}).values())
+    local = sum(ack.get("seeded_from") == "local" for ack in acks)
+    text = "1 worker has reseeded" if len(acks) == 1 else f"{len(acks)} workers have reseeded"
+    click.echo(f"{text}, {local} on local randomness alone" if local else text)
 
 
 @click.command()
@@ -81,5 +90,12 @@ def purge(what: str, timeout: float, target: Target) -> None:
 
 
 def _order(target: Target, type_: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
+    patient_until = time.monotonic() + min(REGISTERED_WITHIN, timeout)
     with connected(target) as client:
-        return client.request(type_, {**body, "timeout": timeout}, timeout + MARGIN)
+        while True:
+            try:
+                return client.request(type_, {**body, "timeout": timeout}, timeout + MARGIN)
+            except CommandRefusedError as error:
+                if error.code != ERROR_ABSENT or time.monotonic() >= patient_until:
+                    raise
+            time.sleep(_ASK_AGAIN)

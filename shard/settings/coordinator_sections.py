@@ -151,7 +151,7 @@ class CoordinatorSection(Section):
         Field(ge=0.1, le=600),
         Key(
             "--lease-timeout",
-            "A worker that is silent for longer is shown as lost.",
+            "A worker that is silent for longer is lost; one that hangs is replaced.",
             'a duration from 0.1 s to 10 min, such as 2 or "2s"',
             "SECONDS",
             restart=True,

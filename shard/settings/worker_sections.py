@@ -194,14 +194,14 @@ class DrbgSection(Section):
             "Reseed after so many requests.",
             "a whole number from 1 to 281474976710656",
         ),
-    ] = 1_000_000
+    ] = 65536
     reseed_interval: Annotated[
         Duration,
         Field(ge=1, le=30 * 86400),
         Key(
             "--reseed-interval",
             "Reseed after so long.",
-            'a duration from 1 s to 30 d, such as 3600 or "1h"',
+            'a duration from 1 s to 30 d, such as 60 or "1m"',
             "SECONDS",
         ),
-    ] = 3600.0
+    ] = 60.0

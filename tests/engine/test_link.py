@@ -33,20 +33,32 @@ class Generator:
     """What the link does to the DRBG.
 
     :ivar reseeds: (seed, reason).
+    :ivar missing: why the last one was without the coordinator's seed.
     """
 
     def __init__(self) -> None:
         self.reseeds: list[tuple[bytes | None, str]] = []
         self.wants_coordinator = False
         self.is_due: str | None = None
+        self.missing: str | None = None
+        self.failed = False
+        self.breaks = False
 
-    def reseed(self, seed: bytes | None, reason: str, now: float) -> None:
+    def reseed(
+        self, seed: bytes | None, reason: str, now: float, missing: str | None = None
+    ) -> None:
+        if self.breaks:
+            raise RuntimeError("the DRBG has failed")
         self.reseeds.append((seed, reason))
+        self.missing = missing
         self.is_due = None
         self.wants_coordinator = seed is None
 
     def due(self, now: float) -> str | None:
         return self.is_due
+
+    def coordinator_missing(self, why: str) -> None:
+        self.missing = why
 
 
 class Control(RouterThread):
@@ -101,6 +113,7 @@ class Linked:
     def __init__(self, endpoint: str, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.drbg = Generator()
         self.answers = 0
+        self.sick: list[str] = []
         self.link = Link(
             Identity(worker="w-0.1", pid=1, host="h", group="w", slot=0, version="1"),
             endpoint,
@@ -108,6 +121,7 @@ class Linked:
             drbg=cast("Drbg", self.drbg),
             stats=lambda: {"connections": 7},
             answers=self._answered,
+            sick=self.sick.append,
             zmq_context=context,
         )
         self.link.thread.start()
@@ -200,6 +214,61 @@ def test_a_reseed_that_is_due_happens_without_the_coordinator_too(
         made.drbg.is_due = "interval"
         eventually(lambda: made.drbg.reseeds, within=TIMEOUT, what="a reseed")
         assert made.drbg.reseeds == [(None, "interval")]
+        assert made.drbg.missing == ("refused" if seeds else "no answer")
+        # The coordinator is asked in the background meanwhile; that keeps nothing from being due.
+        made.drbg.is_due = "requests"
+        eventually(lambda: len(made.drbg.reseeds) == 2, within=TIMEOUT, what="another one")
+        assert made.drbg.reseeds[1] == (None, "requests")
+
+
+def test_a_stopped_process_that_goes_on_reseeds_at_once_and_then_with_the_coordinator(
+    control: Control,
+) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.instantiated()
+        made.link.continued()
+        eventually(lambda: len(made.drbg.reseeds) == 2, within=TIMEOUT, what="two reseeds")
+        assert made.drbg.reseeds == [(None, "continued"), (SEED, "continued")]
+
+
+def test_a_generator_that_failed_is_told_once_and_orders_to_it_are_refused(
+    control: Control,
+) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.instantiated()
+        made.drbg.failed = True
+        eventually(lambda: made.sick, within=TIMEOUT, what="it is told")
+        control.orders.append(encode_order(5, {"do": "reseed"}))
+        eventually(lambda: control.acks, within=TIMEOUT, what="an acknowledgement")
+        assert control.acks == [Ack(5, {"ok": False, "detail": "the DRBG has failed"})]
+        count = len(control.requests)
+        eventually(lambda: len(control.requests) > count + 2, within=TIMEOUT, what="heartbeats")
+        assert made.sick == ["the DRBG has failed"]
+        assert made.drbg.reseeds == []
+
+
+def test_a_reseed_that_fails_is_a_failure_and_names_it_to_whoever_ordered_it(
+    control: Control,
+) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.instantiated()
+        made.drbg.breaks = True
+        control.orders.append(encode_order(6, {"do": "reseed"}))
+        eventually(lambda: control.acks, within=TIMEOUT, what="an acknowledgement")
+        assert control.acks[0].body["ok"] is False
+        assert "has failed" in control.acks[0].body["detail"]
+        assert len(made.sick) == 1
+
+
+def test_a_defect_of_the_link_is_told_instead_of_a_silent_end(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link._call(lambda _now: next(iter([])))
+        eventually(lambda: made.sick, within=TIMEOUT, what="it is told")
+        assert made.link.crashed
 
 
 def test_an_order_to_reseed_is_carried_out_before_it_is_acknowledged(control: Control) -> None:
@@ -208,7 +277,7 @@ def test_an_order_to_reseed_is_carried_out_before_it_is_acknowledged(control: Co
         made.link.instantiated()
         control.orders.append(encode_order(3, {"do": "reseed"}))
         eventually(lambda: control.acks, within=TIMEOUT, what="an acknowledgement")
-        assert control.acks == [Ack(3, {"ok": True})]
+        assert control.acks == [Ack(3, {"ok": True, "seeded_from": "coordinator"})]
         assert made.drbg.reseeds == [(SEED, "order")]
 
 

@@ -8,13 +8,18 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from coordinator.protocol import Request, decode_control, encode_error, encode_reply
 from tests.certificates import Certificate
 from tests.client import client_context, visit
 from tests.engine.reading import TIMEOUT, WorkerProcess, connect, worker_process, worker_settings
+from tests.engine.router import RouterThread
+from tests.failing_random import failing_random
 from tests.waiting import eventually
 
 
@@ -187,6 +192,76 @@ def _gone(client: ssl.SSLSocket) -> bool:
         return client.recv(1) == b""
     except ConnectionError:
         return True
+
+
+class Listening(RouterThread):
+    """A *control* endpoint that writes down the statistics it is told."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self.stats: list[dict[str, Any]] = []
+        self.on_seed: Callable[[], None] = lambda: None
+
+    def received(self, peer: bytes, frame: bytes) -> list[bytes]:
+        request = decode_control(frame)
+        assert isinstance(request, Request)
+        if request.type == "heartbeat":
+            self.stats.append(request.body["stats"])
+        if request.type == "seed":
+            self.on_seed()
+            return [encode_error(request.request, "refused", "too little entropy")]
+        return [encode_reply(request.request, {"boot": "b", "heartbeat": 0.05})]
+
+
+def test_a_generator_that_fails_ends_handshakes_and_the_worker(
+    engine_certificate: Certificate, tmp_path: Path
+) -> None:
+    environment, trigger = failing_random(tmp_path)
+    with Listening(f"ipc://{tmp_path}/control") as control:
+        settings = worker_settings(engine_certificate, control_endpoint=control.endpoint)
+        with worker_process(settings, environment=environment) as worker:
+            with connect(worker.address, engine_certificate) as established:
+                eventually(lambda: control.stats, within=TIMEOUT, what="a heartbeat")
+                assert control.stats[-1]["drbg"]["local_reason"] in ("refused", "no answer")
+                assert not control.stats[-1]["drbg"]["failed"]
+                trigger.touch()
+                with pytest.raises(OSError):  # noqa: PT011 - an end or a reset, as it happens
+                    connect(worker.address, engine_certificate)
+                leaving = worker.lifeline.receive()
+                assert leaving == {"type": "leaving", "reason": "the DRBG has failed"}
+                next_frame(worker, "draining")
+                # What is established needs no randomness, and is told to finish.
+                assert established.recv(1) == b""
+            assert worker.wait() == 4
+            text = errors(worker)
+            assert text.count("ERROR") == 1
+            assert "no handshake succeeds here any more" in text
+            assert "Traceback" not in text
+        assert control.stats[-1]["drbg"]["failed"]
+        assert control.stats[-1]["ended"] == {"no_randomness": 1}
+
+
+def test_without_randomness_it_does_not_start(
+    engine_certificate: Certificate, tmp_path: Path
+) -> None:
+    environment, trigger = failing_random(tmp_path)
+    with Listening(f"ipc://{tmp_path}/control") as control:
+        # When it asks for its first seed; Python and AWS-LC need some randomness before.
+        control.on_seed = trigger.touch
+        settings = worker_settings(engine_certificate, control_endpoint=control.endpoint)
+        with worker_process(settings, environment=environment) as worker:
+            reason = "no randomness: the DRBG has failed"
+            assert worker.first == {"type": "failed", "reason": reason}
+            assert worker.wait() == 3
+            assert "Traceback" not in errors(worker)
+
+
+def test_it_answers_its_supervisor(engine_certificate: Certificate) -> None:
+    with worker_process(worker_settings(engine_certificate)) as worker:
+        worker.lifeline.send({"type": "ping"})
+        next_frame(worker, "pong")
+        worker.lifeline.send({"type": "stop"})
+        assert worker.wait() == 0
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -143,3 +143,15 @@ def test_workers_start_while_the_coordinator_is_stopped(server: Server) -> None:
         within=3,
         what="the worker and the new one shown as ready, the dead one gone",
     )
+
+
+def test_no_worker_is_restarted_because_the_coordinator_was_stopped(server: Server) -> None:
+    """For several leases: who does not listen does not judge."""
+    workers = server.worker_pids()
+    with stopped(server.coordinator_pid()):
+        pause(5.0)
+    eventually(lambda: len(server.workers()) == 2, within=2, what="both workers shown as ready")
+    assert server.worker_pids() == workers
+    log = server.log.read_text()
+    assert "process killed" not in log
+    assert "member lost" not in log

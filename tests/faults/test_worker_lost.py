@@ -16,7 +16,7 @@ from tests.client import TlsStream, client_context, visit
 from tests.processes import stopped
 from tests.server import PATIENT, Server, running
 from tests.traffic import Traffic
-from tests.waiting import eventually
+from tests.waiting import eventually, pause
 
 REPLACED = 1.0
 """Seconds."""
@@ -123,15 +123,62 @@ def test_killed_again_and_again_under_traffic(server: Server) -> None:
 def test_without_a_ready_worker_the_server_is_not_ready(
     tmp_path: Path, certificate: Certificate
 ) -> None:
+    """Its supervisor is stopped too, so nobody replaces it."""
     with running(
         tmp_path, certificate=certificate, workers=1, arguments=["--lease-timeout", "1"]
     ) as server:
         (worker,) = server.workers()
-        with stopped(worker["pid"]):
+        with stopped(server.pid), stopped(worker["pid"]):
             eventually(lambda: server.admin("/readyz")[0] == 503, within=5, what="503")
             code, reason = server.admin("/readyz")
             assert code == 503
             assert "worker" in reason
             assert server.admin("/livez")[0] == 200
-            assert server.workers("lost") or server.worker_pids() - {worker["pid"]}
+            assert server.workers("lost")
         eventually(lambda: server.admin("/readyz")[0] == 200, within=5, what="ready again")
+
+
+def test_one_that_hangs_is_replaced_while_the_others_serve(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    lease = 1.0
+    arguments = ["--lease-timeout", str(lease), "--handshake-timeout", "1"]
+    with running(tmp_path, certificate=certificate, workers=2, arguments=arguments) as server:
+        victim, other = server.workers()
+        context = client_context(server.certificate)
+        with stopped(victim["pid"]):
+            stopped_at = time.monotonic()
+            # Connections that the kernel gave to the hung one before wait for it; none of these.
+            eventually(
+                lambda: (
+                    victim["pid"] not in (pids := server.worker_pids())
+                    and len(pids) == 2
+                    and other["pid"] in pids
+                ),
+                within=stopped_at + lease + REPLACED - time.monotonic(),
+                what="a ready replacement",
+            )
+        assert visit(server.address, context).worker
+        log = server.log.read_text()
+        assert f"process killed child={victim['id']} reason=" in log
+        assert server.status()["server"]["restarts"] == 1
+
+
+def test_a_supervisor_that_was_stopped_itself_kills_nobody(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    """As with Ctrl-Z and fg: all stop, all go on."""
+    with running(
+        tmp_path, certificate=certificate, workers=2, arguments=["--lease-timeout", "1"]
+    ) as server:
+        before = server.worker_pids()
+        with stopped(server.pid):
+            for pid in before:
+                os.kill(pid, signal.SIGSTOP)
+            pause(2.0)
+        for pid in before:
+            os.kill(pid, signal.SIGCONT)
+        eventually(lambda: server.worker_pids() == before, within=3, what="all of them ready")
+        pause(1.5)
+        assert server.worker_pids() == before
+        assert "process killed" not in server.log.read_text()

@@ -12,9 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.protocol import (
+    ERROR_ABSENT,
+    Request,
+    decode_control,
+    encode_error,
+    encode_reply,
+)
 from shard import __version__
 from tests.certificates import Certificate
 from tests.client import client_context, visit
+from tests.engine.router import RouterThread
 from tests.server import SHARDTLS, Server
 from tests.waiting import eventually
 
@@ -165,6 +173,7 @@ def test_rotate_reseeds_every_worker(hello: Server) -> None:
     before = reseeds()
     done = hello.command("rotate", "--drbg")
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "4 workers have reseeded\n"
     eventually(lambda: reseeds() >= before + 4, within=5, what="every worker has reseeded")
 
 
@@ -172,6 +181,33 @@ def test_rotate_without_ticket_keys_is_refused(hello: Server) -> None:
     done = hello.command("rotate")
     assert done.returncode == 1
     assert "ticket keys" in done.stderr
+
+
+class Starting(RouterThread):
+    """A coordinator whose supervisor registers a moment after the first command.
+
+    :ivar early: how many more commands find nobody.
+    """
+
+    early = 3
+
+    def received(self, peer: bytes, frame: bytes) -> list[bytes]:
+        request = decode_control(frame)
+        assert isinstance(request, Request)
+        if self.early > 0:
+            self.early -= 1
+            return [encode_error(request.request, ERROR_ABSENT, "no supervisor is registered")]
+        return [encode_reply(request.request, {"ok": True})]
+
+
+def test_a_command_right_after_the_start_waits_for_who_has_to_carry_it_out(tmp_path: Path) -> None:
+    with Starting(f"ipc://{tmp_path}/control") as starting:
+        done = shardtls("scale", "3", "--coordinator", starting.endpoint)
+        assert (done.returncode, done.stdout) == (0, "3 workers\n")
+        starting.early = 10**6
+        done = shardtls("scale", "3", "--timeout", "0.3", "--coordinator", starting.endpoint)
+        assert done.returncode == 1
+        assert "no supervisor is registered" in done.stderr
 
 
 def test_a_development_certificate(tmp_path: Path) -> None:

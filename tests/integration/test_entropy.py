@@ -103,7 +103,7 @@ def test_without_enough_entropy_workers_go_on_with_their_own_and_say_so(
         assert errors >= 4
         log = server.log.read_text()
         assert log.count("seeds refused") == 1
-        assert log.count("local entropy only") == 2
+        assert log.count("DRBG reseeds on local randomness alone") == 2
         assert "0 of 448 bits of entropy available" in log
 
 

@@ -14,6 +14,7 @@ pub enum Reason {
     AlertReceived,
     AlertSent,
     Aborted,
+    NoRandomness,
     Internal,
 }
 
@@ -26,6 +27,7 @@ impl Reason {
             Self::AlertReceived => "alert_received",
             Self::AlertSent => "alert_sent",
             Self::Aborted => "aborted",
+            Self::NoRandomness => "no_randomness",
             Self::Internal => "internal",
         }
     }

@@ -266,6 +266,11 @@ impl State {
             self.stage = Stage::Over;
             return;
         }
+        if *error == Error::FailedToGetRandomBytes {
+            // Not the client's fault, and rustls has no alert for it.
+            self.end(Reason::NoRandomness, error.to_string());
+            return;
+        }
         let mut farewell = Vec::new();
         while tls.wants_write() && tls.write_tls(&mut farewell).is_ok_and(|n| n > 0) {}
         // The DRBG gives nothing. rustls sends no alert then; before the key exchange it may be

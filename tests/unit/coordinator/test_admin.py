@@ -98,6 +98,15 @@ def test_metrics_show_workers_that_exist_and_no_others(
         "handshakes": {"full": 5, "resumed": 7},
         "lookups": {"hits": 7, "misses": {"deadline": 2}},
         "ended": {"done": 4},
+        "puts": {"sent": 8, "dropped": 1},
+        "messages": {"control": {"refused": 6}},
+        "drbg": {
+            "requests": 50,
+            "last_reseed_age": 2.5,
+            "last_reseed_reason": "interval",
+            "seeded_from": "local",
+            "failed": True,
+        },
     }
     control.request("heartbeat", {"id": "a-0.1", "state": "ready", "stats": stats}, 5)
     code, headers, text = fetch(url, "/metrics")
@@ -109,6 +118,13 @@ def test_metrics_show_workers_that_exist_and_no_others(
     assert found["shardtls_worker_handshakes_total", (("kind", "resumed"), worker)] == 7
     assert found["shardtls_worker_lookup_misses_total", (("reason", "deadline"), worker)] == 2
     assert found["shardtls_worker_connections_ended_total", (("reason", "done"), worker)] == 4
+    assert found["shardtls_worker_session_puts_total", (("outcome", "dropped"), worker)] == 1
+    refused = "shardtls_worker_messages_refused_total"
+    assert found[refused, (("endpoint", "control"), worker)] == 6
+    assert found["shardtls_worker_drbg_requests_total", (worker,)] == 50
+    seed = (("reason", "interval"), ("seeded_from", "local"), worker)
+    assert found["shardtls_worker_drbg_last_reseed", seed] == 1
+    assert found["shardtls_worker_drbg_failed", (worker,)] == 1
     assert found["shardtls_workers", (("state", "ready"),)] == 2
     assert all(name.startswith("shardtls_") for name, _ in found)
     control.request("goodbye", {"id": "a-0.1"}, 5)

@@ -273,7 +273,7 @@ def test_several_supervisors_reload_together_and_scale_by_name(staffed: Script) 
     [("scale", {"workers": 2}), ("reload", {}), ("rotate", {"drbg": True})],
 )
 def test_orders_need_somebody(script: Script, type_: str, body: dict[str, Any]) -> None:
-    assert script.refusal(CLI, type_, body).code == "refused"
+    assert script.refusal(CLI, type_, body).code == "absent"
 
 
 @pytest.mark.parametrize("workers", [-1, 1.5, "2", None, True, 10**6])
@@ -286,6 +286,25 @@ def test_rotate_reseeds_the_workers_and_has_no_ticket_keys(staffed: Script) -> N
     assert (to, order.body) == (WORKER, {"do": "reseed"})
     assert staffed.send(WORKER, encode_ack(order.order, {"ok": True}))[0][0] == CLI
     assert "no ticket keys" in staffed.refusal(CLI, "rotate", {}).detail
+
+
+def test_rotate_names_the_workers_that_cannot_reseed_and_waits_for_none_of_them(
+    staffed: Script,
+) -> None:
+    other = {**WORKER_BODY, "id": "a-1.1", "slot": 1}
+    staffed.reply(b"worker-b", "register", other)
+    for now in (0.5, 1.0, 1.5, 2.0, 2.5):
+        staffed.now = now
+        staffed.reply(b"worker-b", "heartbeat", {"id": "a-1.1", "state": "ready"})
+        staffed.desk.tick(now)
+    sent = staffed.send(CLI, encode_request("rotate", 9, {"drbg": True}))
+    orders = [(to, message) for to, message in sent if isinstance(message, Order)]
+    assert {to for to, _ in orders} == {WORKER, b"worker-b"}
+    number = orders[0][1].order
+    ((to, refused),) = staffed.send(b"worker-b", encode_ack(number, {"ok": True}))
+    assert to == CLI
+    assert isinstance(refused, Refusal)
+    assert refused.detail == "a-0.1: it is lost; 1 of 2 did it"
 
 
 def test_purge_tells_how_many(script: Script) -> None:

@@ -42,7 +42,7 @@ def test_one_refusal_of_several_refuses_and_names_who() -> None:
     number = orders.issue(b"cli", 7, ["a", "b"], 10.0, 0.0)
     orders.acknowledge(number, "a", {"ok": False, "detail": "no"})
     outcome = orders.acknowledge(number, "b", OK)
-    assert outcome == Outcome(b"cli", 7, "refused", "a: no", {})
+    assert outcome == Outcome(b"cli", 7, "refused", "a: no; 1 of 2 did it", {})
 
 
 def test_nobody_answers_for_another_or_twice() -> None:
@@ -64,7 +64,7 @@ def test_an_order_expires_and_names_who_was_silent() -> None:
     assert orders.expire(9.9) == []
     (outcome,) = orders.expire(10.0)
     assert outcome.error == "expired"
-    assert outcome.detail == "no acknowledgement within 10 s from a, b"
+    assert outcome.detail == "no acknowledgement within 10 s from a, b; 0 of 2 did it"
     assert orders.next_deadline() is None
 
 

@@ -213,3 +213,20 @@ def test_lost_is_concluded_never_reported() -> None:
     with pytest.raises(MessageError):
         read_state({"state": "lost"})
     assert read_state({"state": "draining"}) is MemberState.DRAINING
+
+
+def test_who_did_not_listen_does_not_judge() -> None:
+    """After a pause of the coordinator itself nobody is lost before a whole lease has passed."""
+    members = registry()
+    members.register(worker(), 0.0)
+    now = 0.0
+    while now < 1.0:
+        members.sweep(now)
+        now += 0.1
+    resumed = 60.0
+    assert members.sweep(resumed) == ([], [])
+    now = resumed
+    while now < resumed + LEASE:
+        assert members.sweep(now) == ([], [])
+        now += 0.1
+    assert [m.id for m in members.sweep(resumed + LEASE + 0.1)[0]] == ["a-0.1"]

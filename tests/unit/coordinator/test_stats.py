@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from coordinator.errors import MessageError
-from coordinator.stats import SupervisorStats, WorkerStats
+from coordinator.stats import MessageStats, SupervisorStats, WorkerStats
 
 
 def test_a_whole_report_is_read() -> None:
@@ -14,8 +14,14 @@ def test_a_whole_report_is_read() -> None:
         {
             "connections": 3,
             "handshakes": {"full": 5, "resumed": 7, "failed": 1},
-            "lookups": {"hits": 7, "misses": {"deadline": 2}},
+            "lookups": {"hits": 7, "misses": {"deadline": 2}, "late": 4},
+            "puts": {"sent": 11, "dropped": 2},
             "breaker": "open",
+            "breaker_opened": 3,
+            "messages": {
+                "sessions": {"undeliverable": 1, "malformed": 2, "refused": 3},
+                "control": {"refused": 6},
+            },
             "bytes": {"received": 10, "sent": 20},
             "ended": {"done": 9},
             "drbg": {"requests": 100, "reseeds": 2, "seeded_from": "local", "last_reseed_age": 1.5},
@@ -26,6 +32,17 @@ def test_a_whole_report_is_read() -> None:
     assert stats.lookup_misses == {"deadline": 2}
     assert (stats.received_bytes, stats.sent_bytes) == (10, 20)
     assert stats.drbg.last_reseed_age == 1.5
+    assert not stats.drbg.failed
+    assert (stats.lookups_late, stats.breaker_opened) == (4, 3)
+    assert (stats.puts_sent, stats.puts_dropped) == (11, 2)
+    assert stats.sessions_messages == MessageStats(undeliverable=1, malformed=2, refused=3)
+    assert stats.control_messages == MessageStats(refused=6)
+
+
+def test_a_failed_generator_and_a_local_seed_are_read() -> None:
+    drbg = {"failed": True, "seeded_from": "local", "local_reason": "no answer"}
+    stats = WorkerStats.read({"drbg": drbg}).drbg
+    assert (stats.failed, stats.seeded_from, stats.local_reason) == (True, "local", "no answer")
 
 
 def test_an_empty_report_is_all_zero() -> None:
@@ -46,6 +63,12 @@ def test_an_empty_report_is_all_zero() -> None:
         {"lookups": {"misses": {str(n): 1 for n in range(40)}}},
         {"lookups": {"misses": {"x" * 65: 1}}},
         {"lookups": {"misses": {"a\nb": 1}}},
+        {"lookups": {"late": -1}},
+        {"puts": {"sent": 1.0}},
+        {"messages": {"sessions": [1]}},
+        {"messages": {"control": {"refused": True}}},
+        {"drbg": {"failed": 1}},
+        {"drbg": {"local_reason": "x" * 65}},
         {"breaker": b"open"},
         {"breaker": "x" * 65},
         {"drbg": {"last_reseed_age": math.nan}},

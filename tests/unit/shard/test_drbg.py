@@ -60,11 +60,13 @@ class FakeStatus:
     requests: int = 0
     reseeds: int = 0
     requests_since_reseed: int = 0
+    forks: int = 0
+    failed: bool = False
 
 
 @dataclass
 class FakeEngine:
-    """The engine's four functions: what it was seeded with, and its status."""
+    """The engine's functions: what it was seeded with, and its status."""
 
     seeds: list[bytes] = field(default_factory=list)
     status: FakeStatus = field(default_factory=FakeStatus)
@@ -77,6 +79,11 @@ class FakeEngine:
     def drbg_reseed(self, seed: bytes) -> None:
         self.seeds.append(seed)
         self.status.reseeds += 1
+
+    def drbg_generate(self, length: int) -> bytes:
+        if self.status.failed:
+            raise RuntimeError("the DRBG has failed")
+        return bytes(length)
 
     def drbg_status(self) -> FakeStatus:
         return self.status
@@ -120,3 +127,35 @@ def test_a_reseed_is_due_by_the_policy_once_seeded(engine: FakeEngine) -> None:
     assert drbg.due(70.0) == "interval"
     engine.status.requests_since_reseed = 100
     assert drbg.due(11.0) == "requests"
+
+
+def test_a_local_seed_says_why_it_is_local(engine: FakeEngine) -> None:
+    drbg = Drbg("w-0.1", ReseedPolicy(100, 60.0))
+    drbg.instantiate(None, 10.0)
+    assert drbg.stats(10.0)["local_reason"] == "no answer"
+    drbg.reseed(None, "interval", 70.0, "refused")
+    assert drbg.stats(70.0)["local_reason"] == "refused"
+    drbg.coordinator_missing("no answer")
+    assert drbg.stats(70.0)["local_reason"] == "no answer"
+    drbg.reseed(COORDINATOR, "coordinator", 80.0)
+    drbg.coordinator_missing("no answer")
+    assert drbg.stats(80.0)["local_reason"] is None
+
+
+def test_a_failure_is_seen_at_the_start_and_later(engine: FakeEngine) -> None:
+    drbg = Drbg("w-0.1", ReseedPolicy(100, 60.0))
+    drbg.instantiate(COORDINATOR, 10.0)
+    assert (drbg.failed, drbg.stats(10.0)["failed"]) == (False, False)
+    engine.status.failed = True
+    assert (drbg.failed, drbg.stats(10.0)["failed"]) == (True, True)
+    with pytest.raises(RuntimeError, match="has failed"):
+        Drbg("w-0.2", ReseedPolicy(100, 60.0)).instantiate(COORDINATOR, 10.0)
+
+
+def test_the_engines_reseed_of_a_forked_child_is_shown(engine: FakeEngine) -> None:
+    drbg = Drbg("w-0.1", ReseedPolicy(100, 60.0))
+    drbg.instantiate(COORDINATOR, 10.0)
+    engine.status.forks += 1
+    stats = drbg.stats(20.0)
+    assert (stats["last_reseed_reason"], stats["seeded_from"]) == ("fork", "local")
+    assert drbg.stats(25.0)["last_reseed_age"] == 5.0

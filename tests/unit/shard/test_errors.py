@@ -23,6 +23,7 @@ def test_an_orderly_end_is_no_error() -> None:
         ("reset", errors.ConnectionResetByPeerError),
         ("alert_received", errors.AlertReceivedError),
         ("alert_sent", errors.AlertSentError),
+        ("no_randomness", errors.NoRandomnessError),
         ("aborted", errors.ConnectionAbortedHereError),
         ("internal", errors.EngineError),
         ("of another version", errors.EngineError),

@@ -154,7 +154,7 @@ def test_a_seed_is_asked_for_behind_the_registration_and_handed_on() -> None:
     script.reply(register, {"boot": "b1"}, 1.0)
     events = script.reply(seed, {"seed": SEED}, 1.01)
     assert events == [Answering(returned=False), SeedGiven(SEED)]
-    assert not script.membership.wants_seed
+    assert [r.type for r in script.said(1.02)] == ["heartbeat"]
 
 
 def test_output_goes_back_with_a_request_for_a_seed() -> None:
@@ -202,7 +202,9 @@ def test_a_refused_seed_is_asked_for_again_later() -> None:
     script.membership.want_seed("interval", 1.0)
     request = script.said(1.0)[1]
     refusal = encode_error(request.request, "refused", "too little entropy")
-    assert script.membership.received(refusal, 1.1)[-1] == SeedRefused("too little entropy")
+    assert script.membership.received(refusal, 1.1)[-1] == SeedRefused(
+        "refused", "too little entropy"
+    )
     script.membership.want_seed("coordinator", 1.2)
     seeds = [r.type for t in (1.2, 2.0, 1.1 + SEED_RETRY) for r in script.said(t)]
     assert seeds.count("seed") == 1
@@ -213,7 +215,7 @@ def test_a_seed_without_an_answer_is_told_as_refused() -> None:
     script = Script()
     script.membership.want_seed("interval", 1.0)
     script.said(1.0)
-    assert script.membership.overdue(1.0 + ANSWER_WITHIN) == [SeedRefused("no answer")]
+    assert script.membership.overdue(1.0 + ANSWER_WITHIN) == [SeedRefused("no answer", "")]
 
 
 def test_a_second_answer_to_a_seed_request_is_ignored() -> None:

@@ -1,0 +1,63 @@
+"""What a worker reports of its readers with each heartbeat: their counters, added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from shard.reader import Reader
+from shard.resumption import Breaker
+
+__all__ = ["readers_report"]
+
+
+def readers_report(readers: Sequence[Reader], control: Mapping[str, int]) -> dict[str, Any]:
+    """Counters since the worker's start, as :class:`coordinator.stats.WorkerStats` reads them. Any
+    thread.
+
+    :param control: what became of messages on the *control* endpoint.
+    """
+    servings = [reader.serving for reader in readers]
+    channels = [reader.channel for reader in readers]
+    resumptions = [channel.resumption for channel in channels]
+    acceptors = [reader.acceptor for reader in readers]
+    all_closed = all(one.breaker is Breaker.CLOSED for one in resumptions)
+    return {
+        "connections": sum(len(one.connections) for one in servings),
+        "handshakes": {
+            "full": sum(one.full for one in servings),
+            "resumed": sum(one.resumed for one in servings),
+            "failed": sum(one.failed_handshakes for one in servings),
+        },
+        "lookups": {
+            "hits": sum(one.hits for one in resumptions),
+            "misses": _added(one.misses for one in resumptions),
+            "late": sum(one.late for one in resumptions),
+        },
+        "puts": {
+            "sent": sum(one.puts_sent for one in resumptions),
+            "dropped": sum(one.puts_dropped for one in resumptions),
+        },
+        "breaker": "closed" if all_closed else "open",
+        "breaker_opened": sum(one.opened for one in resumptions),
+        "messages": {
+            "sessions": {
+                "undeliverable": sum(one.undeliverable for one in channels),
+                "malformed": sum(one.malformed for one in resumptions),
+                "refused": sum(one.refused for one in resumptions),
+            },
+            "control": dict(control),
+        },
+        "ended": _added(one.ended for one in servings),
+        "handler_errors": sum(one.handler_errors for one in servings),
+        "accept_pauses": sum(one.exhausted + one.limited for one in acceptors),
+    }
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in counts:
+        # Copied in one step: its reader may add a reason meanwhile.
+        for reason, count in list(one.items()):
+            total[reason] = total.get(reason, 0) + count
+    return total
