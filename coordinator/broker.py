@@ -25,7 +25,13 @@ from coordinator.endpoints import Endpoint
 from coordinator.errors import MessageError, ShardError
 from coordinator.log import get_logger
 from coordinator.lookups import SessionDesk
-from coordinator.protocol import Answer, decode_sessions, encode_answers, encode_error
+from coordinator.protocol import (
+    Answer,
+    decode_sessions,
+    encode_answers,
+    encode_error,
+    encode_mark,
+)
 from coordinator.traffic import Traffic
 
 __all__ = ["Broker", "BrokerStoppedError"]
@@ -146,6 +152,9 @@ class Broker:
             while not self._stopping:
                 deadline = self._session_desk.next_deadline()
                 until = next_sweep if deadline is None else min(deadline, next_sweep)
+                purging = self._control_desk.purges.due
+                if purging is not None:
+                    until = min(until, purging)
                 due = sessions_due or control_due
                 ready = [fd for fd, _ in epoll.poll(0 if due else self._seconds_to(until))]
                 if self._wakeup in ready:
@@ -158,6 +167,10 @@ class Broker:
                     sessions_due |= self._contain(self._end_waits)
                 if control_due or control in ready:
                     control_due = self._contain(self._take_control)
+                purging = self._control_desk.purges.due
+                if purging is not None and now >= purging:
+                    sessions_due |= self._contain(self._advance_purges)
+                    control_due = True
                 if now >= next_sweep:
                     next_sweep = now + SWEEP_SECONDS
                     control_due |= self._contain(self._sweep)
@@ -216,11 +229,16 @@ class Broker:
 
     def _send_answers(self) -> bool:
         """Send what is owed; whether that was anything."""
+        untold = self._session_desk.take_untold()
+        if untold:
+            mark = encode_mark(self._session_desk.cache.history.mark)
+            for routing in untold:
+                self._sessions.send(routing, mark)
         answers_by_reader = self._session_desk.take_answers()
         for routing, answers in answers_by_reader.items():
             for batch in _batches(answers):
                 self._sessions.send(routing, encode_answers(batch))
-        return bool(answers_by_reader)
+        return bool(answers_by_reader or untold)
 
     def _take_control(self) -> bool:
         for _ in range(CONTROL_ROUND):
@@ -240,6 +258,10 @@ class Broker:
         for routing, frame in outgoing:
             self._control.send(routing, frame)
         return bool(outgoing)
+
+    def _advance_purges(self) -> bool:
+        self._send_control(self._control_desk.advance_purges(time.monotonic()))
+        return self._send_answers()
 
     def _sweep(self) -> bool:
         now = time.monotonic()

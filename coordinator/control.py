@@ -25,6 +25,7 @@ from coordinator.protocol import (
     encode_order,
     encode_reply,
 )
+from coordinator.purging import Purge, PurgeDesk, read_filter
 from coordinator.registry import (
     Member,
     MemberState,
@@ -89,6 +90,7 @@ class ControlDesk:
         self.orders = orders
         self.entropy = entropy
         self.sessions = sessions
+        self.purges = PurgeDesk(sessions)
         self._gather = gather
         self._traffic = traffic
         self._heartbeat_seconds = heartbeat
@@ -146,6 +148,13 @@ class ControlDesk:
             _log.info("lost member dropped", **_identity(member))
         return outgoing + self._answers(self.orders.expire(now))
 
+    def advance_purges(self, now: float) -> list[Outgoing]:
+        """Go on with what administrators want purged: a short piece of it, and who is done."""
+        return [
+            (done.asker, encode_reply(done.request, {"ok": True, "sessions": count}))
+            for done, count in self.purges.advance(now)
+        ]
+
     def status(self, now: float, wall: float) -> dict[str, Any]:
         """The status object of ``/status.json``."""
         process = self.process
@@ -159,7 +168,7 @@ class ControlDesk:
                 "started": round(process.started, 3),
                 "uptime_seconds": round(wall - process.started, 3),
                 "boot": process.boot,
-                "sessions": sessions_view(self.sessions),
+                "sessions": sessions_view(self.sessions, self.purges),
                 "entropy": self.entropy.snapshot(),
                 "ticket_keys": {"keys": []},
                 "orders_pending": len(self.orders),
@@ -283,11 +292,10 @@ class ControlDesk:
         return self._order(call, workers, {"do": "reseed"})
 
     def _purge(self, call: _Call) -> list[Outgoing]:
-        if set(call.body) - {"all", "timeout"}:
-            raise MessageError(ERROR_REFUSED, "only all sessions can be purged")
-        purged = self.sessions.cache.purge()
-        _log.info("sessions purged", sessions=purged, key=call.peer.name or "local")
-        return [call.reply({"ok": True, "sessions": purged})]
+        what = read_filter(call.body)
+        by = call.peer.name or "local"
+        self.purges.ask(Purge(call.routing, call.request, what, by, call.wall))
+        return []
 
     def _live_supervisors(self) -> list[Member]:
         supervisors = self.registry.supervisors(live=True)

@@ -1,15 +1,21 @@
 """What happens to a message of the *sessions* endpoint: puts, then lookups, then answers. Pure.
 
-Answers are collected, so that one reply carries all that a reader is owed.
+Answers are collected, so that one reply carries all that a reader is owed. It also knows the
+readers, so that each is told of a purge and says when it has heard of it.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from coordinator.parking import Parked, ParkingTable
 from coordinator.protocol import Answer, Lookup, LookupOp, SessionsRequest
 from coordinator.sessions import MissReason, SessionCache
 
 __all__ = ["SessionDesk"]
+
+MAX_READERS: Final = 8192
+"""How many are told of a purge; beyond it, those that were silent for longest are not."""
 
 
 class SessionDesk:
@@ -19,6 +25,9 @@ class SessionDesk:
         self.cache = cache
         self.parking = parking
         self._answers: dict[bytes, list[Answer]] = {}
+        # Reader → the mark it knows; the one heard from last at the end.
+        self._readers: dict[bytes, int] = {}
+        self._untold: set[bytes] = set()
 
     def handle(self, asker: bytes, request: SessionsRequest, now: float) -> None:
         """Carry out one message.
@@ -29,19 +38,36 @@ class SessionDesk:
         """
         cache = self.cache
         parking = self.parking
-        worker = request.worker
-        for put in request.puts:
-            stored = cache.put(put.scope, put.id, put.value, put.server_name, worker, now)
-            if stored and len(parking):
-                for parked in parking.awaited(put.scope, put.id):
-                    self._wake(parked, put.id, now)
+        worker, age, mark = request.worker, request.age, request.mark
+        certificates = request.certificates
+        if mark is not None:
+            self._heard_of(asker, mark)
+        for scope, id_, value, server_name, client in request.puts:
+            cache.put(
+                scope,
+                id_,
+                value,
+                server_name,
+                worker,
+                now,
+                age=age,
+                mark=mark,
+                certificate=certificates.get(scope),
+                client=client,
+            )
+            if len(parking):
+                for parked in parking.awaited(scope, id_):
+                    self._wake(parked, id_, now)
         for lookup in request.lookups:
             self._look_up(asker, lookup, now)
 
     def tick(self, now: float) -> None:
         """Answer the lookups that have waited long enough."""
         for parked in self.parking.due(now):
-            self._miss(parked.asker, parked.lookup, MissReason.UNKNOWN)
+            # An id may have come under another scope meanwhile.
+            lookup = parked.lookup
+            reasons = [self.cache.why_not(lookup.scope, id_) for id_ in lookup.ids]
+            self._miss(parked.asker, lookup, _first_definite(reasons))
 
     def next_deadline(self) -> float | None:
         """When :meth:`tick` has something to do; None if nothing waits."""
@@ -54,23 +80,55 @@ class SessionDesk:
             self._answers = {}
         return answers
 
+    # ---- purges ----
+
+    def tell_readers(self) -> None:
+        """A purge has begun: every reader is to be told its mark."""
+        self._untold.update(self._readers)
+
+    def take_untold(self) -> set[bytes]:
+        """The readers to be told the mark now; the caller sends it."""
+        untold = self._untold
+        if untold:
+            self._untold = set()
+        return untold
+
+    def readers_behind(self) -> int:
+        """How many readers have not said that they know the latest mark."""
+        mark = self.cache.history.mark
+        return sum(known != mark for known in self._readers.values())
+
+    def forget_readers_behind(self) -> None:
+        """Those that do not answer are not waited for again, until they are heard from."""
+        mark = self.cache.history.mark
+        self._readers = {reader: known for reader, known in self._readers.items() if known == mark}
+
+    def _heard_of(self, reader: bytes, mark: int) -> None:
+        readers = self._readers
+        readers.pop(reader, None)
+        readers[reader] = mark
+        if len(readers) > MAX_READERS:
+            del readers[next(iter(readers))]
+        if mark != self.cache.history.mark:
+            self._untold.add(reader)
+
+    # ---- lookups ----
+
     def _look_up(self, asker: bytes, lookup: Lookup, now: float) -> None:
         find = self.cache.take if lookup.op is LookupOp.TAKE else self.cache.get
         waiting = []
-        first_reason: MissReason | None = None
+        reasons = []
         for id_ in lookup.ids:
             found = find(lookup.scope, id_, now)
             if not isinstance(found, MissReason):
                 self._hit(asker, lookup, id_, found)
                 return
-            if found is MissReason.UNKNOWN:
-                if id_ not in waiting:
-                    waiting.append(id_)
-            elif first_reason is None:
-                first_reason = found
+            reasons.append(found)
+            if found is MissReason.UNKNOWN and id_ not in waiting:
+                waiting.append(id_)
         if waiting and self.parking.park(asker, lookup, waiting, now):
             return
-        self._miss(asker, lookup, first_reason or MissReason.UNKNOWN)
+        self._miss(asker, lookup, _first_definite(reasons))
 
     def _wake(self, parked: Parked, id_: bytes, now: float) -> None:
         lookup = parked.lookup
@@ -90,3 +148,8 @@ class SessionDesk:
     def _miss(self, asker: bytes, lookup: Lookup, reason: MissReason) -> None:
         self.cache.count(reason)
         self._answers.setdefault(asker, []).append(Answer(lookup.token, None, None, reason))
+
+
+def _first_definite(reasons: list[MissReason]) -> MissReason:
+    """Of several ids' reasons, the first that says something."""
+    return next((r for r in reasons if r is not MissReason.UNKNOWN), MissReason.UNKNOWN)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ __all__ = [
     "Answer",
     "Lookup",
     "LookupOp",
+    "Mark",
     "Order",
     "Put",
     "Refusal",
@@ -36,6 +38,8 @@ class Put(NamedTuple):
     id: bytes
     value: bytes
     server_name: str | None
+    client: str | None = None
+    """The client's identity, from its certificate."""
 
     def __repr__(self) -> str:
         return f"Put(server_name={self.server_name!r}, value=<{len(self.value)} bytes>)"
@@ -56,11 +60,20 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class SessionsRequest:
-    """A decoded message to the *sessions* endpoint."""
+    """A decoded message to the *sessions* endpoint.
+
+    :ivar age: seconds since the oldest of the puts was issued.
+    :ivar mark: of the purges, as the worker knew it when it issued them; 0: of none; None: it
+        does not take part.
+    :ivar certificates: scope → SHA-256 of the certificate under which the puts were made.
+    """
 
     worker: str
     puts: tuple[Put, ...]
     lookups: tuple[Lookup, ...]
+    age: float = 0.0
+    mark: int | None = None
+    certificates: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +131,10 @@ class Order:
 
     order: int
     body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a reader shall give as its mark from now on: see :mod:`coordinator.purges`."""
+
+    mark: int

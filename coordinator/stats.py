@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from coordinator.bodies import optional_map
+from coordinator.bodies import MAX_TEXT_CHARS, optional_map
 from coordinator.errors import MessageError
 from coordinator.protocol import ERROR_SHAPE
 
-__all__ = ["DrbgStats", "SupervisorStats", "WorkerStats"]
+__all__ = ["DrbgStats", "LookupStats", "SupervisorStats", "WorkerStats"]
 
-MAX_REASONS: Final = 32
+MAX_REASONS: Final = 33
+MAX_SERVER_NAMES: Final = 32
+"""Counted each for itself; certificates may have thousands, and each name is a series."""
+OTHER: Final = "other"
 MAX_WORD_CHARS: Final = 64
 _MAX_COUNT: Final = 2**63 - 1
 
@@ -52,10 +55,35 @@ class DrbgStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupStats:
+    """Lookups of sessions.
+
+    :ivar misses: those without a session, by reason, the coordinator's and the worker's own.
+    """
+
+    hits: int = 0
+    misses: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> LookupStats:
+        """From a heartbeat.
+
+        :raises MessageError: a value is of the wrong kind.
+        """
+        return cls(_count(body, "hits"), _reasons(optional_map(body, "misses")))
+
+    def plus(self, other: LookupStats) -> LookupStats:
+        """Both together."""
+        reasons = [*self.misses, *(r for r in other.misses if r not in self.misses)]
+        misses = {r: self.misses.get(r, 0) + other.misses.get(r, 0) for r in reasons}
+        return LookupStats(self.hits + other.hits, misses)
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """Counters of one worker since its start; `connections` is how many are open now.
 
-    :ivar lookup_misses: by reason, the coordinator's and the worker's own.
+    :ivar server_names: the lookups again, by server name; those of too many names as "other".
     :ivar breaker: ``closed`` or ``open``.
     :ivar ended: connections, by the reason why they ended.
     :ivar accept_pauses: how often it stopped accepting for want of descriptors or by its limit.
@@ -65,8 +93,8 @@ class WorkerStats:
     full: int = 0
     resumed: int = 0
     failed: int = 0
-    lookup_hits: int = 0
-    lookup_misses: Mapping[str, int] = field(default_factory=dict)
+    lookups: LookupStats = field(default_factory=LookupStats)
+    server_names: Mapping[str, LookupStats] = field(default_factory=dict)
     breaker: str | None = None
     received_bytes: int | None = None
     sent_bytes: int | None = None
@@ -89,8 +117,8 @@ class WorkerStats:
             full=_count(handshakes, "full"),
             resumed=_count(handshakes, "resumed"),
             failed=_count(handshakes, "failed"),
-            lookup_hits=_count(lookups, "hits"),
-            lookup_misses=_reasons(optional_map(lookups, "misses")),
+            lookups=LookupStats.read(lookups),
+            server_names=_server_names(optional_map(lookups, "server_names")),
             breaker=_word(body, "breaker"),
             received_bytes=_count(transferred, "received") if transferred else None,
             sent_bytes=_count(transferred, "sent") if transferred else None,
@@ -150,6 +178,20 @@ def _reasons(misses: Mapping[str, Any]) -> dict[str, int]:
         if not _is_word(reason):
             raise MessageError(ERROR_SHAPE, "a reason is a short printable word")
     return {reason: _count(misses, reason) for reason in misses}
+
+
+def _server_names(lookups: Mapping[str, Any]) -> dict[str, LookupStats]:
+    """Workers name what they name first always first, so that a name is not counted elsewhere
+    later.
+    """
+    kept: dict[str, LookupStats] = {}
+    for name in lookups:
+        if not isinstance(name, str) or len(name) > MAX_TEXT_CHARS or not name.isprintable():
+            raise MessageError(ERROR_SHAPE, "a server name is a short printable string")
+        stats = LookupStats.read(optional_map(lookups, name))
+        key = name if name in kept or len(kept) < MAX_SERVER_NAMES else OTHER
+        kept[key] = kept.get(key, LookupStats()).plus(stats)
+    return kept
 
 
 def _is_word(value: object) -> bool:

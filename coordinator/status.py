@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordinator.lookups import SessionDesk
+from coordinator.purging import PurgeDesk
 from coordinator.registry import Member, MemberState, Registry
+from coordinator.stats import LookupStats
 
 __all__ = ["Process", "not_ready_reason", "server_view", "sessions_view", "worker_view"]
 
@@ -29,7 +31,7 @@ class Process:
     deployment: str
 
 
-def sessions_view(desk: SessionDesk) -> dict[str, Any]:
+def sessions_view(desk: SessionDesk, purges: PurgeDesk) -> dict[str, Any]:
     """The session cache and the lookups that wait for it."""
     cache, parking = desk.cache, desk.parking
     return {
@@ -48,6 +50,11 @@ def sessions_view(desk: SessionDesk) -> dict[str, Any]:
         "parked": parking.parked,
         "parked_now": len(parking),
         "parking_overflows": parking.overflowed,
+        "scopes": [
+            {"scope": scope.hex(), "certificates": sorted(item.hex() for item in certificates)}
+            for scope, certificates in cache.scopes().items()
+        ],
+        "purges": list(purges.latest),
     }
 
 
@@ -69,7 +76,12 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
         "silent_seconds": round(now - member.seen_at, 3),
         "connections": stats.connections,
         "handshakes": {"full": stats.full, "resumed": stats.resumed, "failed": stats.failed},
-        "lookups": {"hits": stats.lookup_hits, "misses": dict(stats.lookup_misses)},
+        "lookups": {
+            **_lookups_view(stats.lookups),
+            "server_names": {
+                name: _lookups_view(lookups) for name, lookups in stats.server_names.items()
+            },
+        },
         "breaker": stats.breaker,
         "ended": dict(stats.ended),
         "handler_errors": stats.handler_errors,
@@ -79,6 +91,10 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
     if stats.received_bytes is not None:
         view["bytes"] = {"received": stats.received_bytes, "sent": stats.sent_bytes}
     return view
+
+
+def _lookups_view(lookups: LookupStats) -> dict[str, Any]:
+    return {"hits": lookups.hits, "misses": dict(lookups.misses)}
 
 
 def server_view(registry: Registry, now: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ What to send and whom an answer concerns is decided in :mod:`shard.resumption`.
 
 from __future__ import annotations
 
+import hashlib
 import select
 from collections.abc import Callable
 from typing import Final
@@ -13,6 +14,7 @@ import zmq
 
 from coordinator.client import dealer
 from shard.connection import Connection
+from shard.lookup_counts import NO_NAME
 from shard.resumption import Found, Resumption
 from shard.worker_settings import WorkerSettings
 
@@ -41,8 +43,13 @@ class SessionsChannel:
         self._resume = resume
         self._socket: zmq.Socket[bytes] | None = None
         self.fd = -1
+        # Of several certificates with the same names the first one is served.
+        hosts = settings.hosts[::-1]
         self.resumption: Resumption[Connection] = Resumption(
-            settings.worker, settings.lookup_timeout
+            settings.worker,
+            settings.lookup_timeout,
+            certificates={host.scope: hashlib.sha256(host.chain[0]).digest() for host in hosts},
+            names={host.scope: next(iter(host.names), NO_NAME) for host in hosts},
         )
         self.undeliverable = 0
 
@@ -54,6 +61,8 @@ class SessionsChannel:
         self._socket = dealer(context, settings.sessions_endpoint, settings.curve)
         self.fd = self._socket.fileno()
         epoll.register(self.fd, select.EPOLLIN)
+        self._socket.send(self.resumption.hello(), _NOBLOCK)
+        self.receive(0.0)
 
     def close(self) -> None:
         """Close the socket; what is queued in it is dropped."""

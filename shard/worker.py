@@ -30,6 +30,7 @@ from shard._engine import Listener, TlsContext, VirtualHost
 from shard.accepting import Capacity
 from shard.drbg import Drbg, ReseedPolicy
 from shard.link import Link
+from shard.lookup_counts import merged
 from shard.membership import Identity
 from shard.reader import STOP_WITHIN, Reader
 from shard.resumption import Breaker
@@ -136,10 +137,6 @@ class Worker:
 
     def stats(self) -> dict[str, Any]:
         """What the coordinator is told with each heartbeat. Any thread."""
-        misses: dict[str, int] = {}
-        for reader in self._readers:
-            for reason, count in list(reader.channel.resumption.misses.items()):
-                misses[reason] = misses.get(reason, 0) + count
         ended: dict[str, int] = {}
         for reader in self._readers:
             for reason, count in list(reader.serving.ended.items()):
@@ -153,10 +150,7 @@ class Worker:
                 "resumed": sum(reader.serving.resumed for reader in readers),
                 "failed": sum(reader.serving.failed_handshakes for reader in readers),
             },
-            "lookups": {
-                "hits": sum(reader.channel.resumption.hits for reader in readers),
-                "misses": misses,
-            },
+            "lookups": merged(reader.channel.resumption.counts for reader in readers),
             "breaker": "closed" if all_closed else "open",
             "ended": ended,
             "handler_errors": sum(reader.serving.handler_errors for reader in readers),

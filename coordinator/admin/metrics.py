@@ -46,6 +46,7 @@ class _Snapshot(Collector):
         yield from _entropy(coordinator["entropy"])
         yield from _deployment(status["server"])
         yield from _workers(status["workers"])
+        yield from _lookups(status["workers"])
 
 
 def _gauge(name: str, text: str, value: float) -> _Family:
@@ -124,8 +125,6 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
     state = gauge("state", "1 for the state it is in.", "state")
     connections = gauge("connections", "Open connections.")
     handshakes = counter("handshakes", "Handshakes ended.", "kind")
-    hits = counter("lookup_hits", "Session lookups that found one.")
-    misses = counter("lookup_misses", "Session lookups that found none.", "reason")
     breaker = gauge("breaker_open", "1 while it does not ask the coordinator.")
     received = counter("received_bytes", "Plaintext received.")
     sent = counter("sent_bytes", "Plaintext sent.")
@@ -142,9 +141,6 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
         connections.add_metric([id_], worker["connections"])
         for kind, value in worker["handshakes"].items():
             handshakes.add_metric([id_, kind], value)
-        hits.add_metric([id_], worker["lookups"]["hits"])
-        for reason, value in worker["lookups"]["misses"].items():
-            misses.add_metric([id_, reason], value)
         breaker.add_metric([id_], float(worker["breaker"] == "open"))
         if "bytes" in worker:
             received.add_metric([id_], worker["bytes"]["received"])
@@ -158,5 +154,29 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
         reseeds.add_metric([id_], drbg["reseeds"])
         if drbg["last_reseed_age"] is not None:
             age.add_metric([id_], drbg["last_reseed_age"])
-    yield from (state, connections, handshakes, hits, misses, breaker)
+    yield from (state, connections, handshakes, breaker)
     yield from (received, sent, ended, errors, pauses, requests, reseeds, age)
+
+
+def _lookups(workers: list[dict[str, Any]]) -> Iterator[_Family]:
+    hits = CounterMetricFamily(
+        "shardtls_worker_lookup_hits",
+        "Session lookups that found one.",
+        labels=["worker", "server_name"],
+    )
+    misses = CounterMetricFamily(
+        "shardtls_worker_lookup_misses",
+        "Session lookups that found none.",
+        labels=["worker", "server_name", "reason"],
+    )
+    for worker in workers:
+        for name, lookups in _by_server_name(worker["lookups"]).items():
+            hits.add_metric([worker["id"], name], lookups["hits"])
+            for reason, value in lookups["misses"].items():
+                misses.add_metric([worker["id"], name, reason], value)
+    yield from (hits, misses)
+
+
+def _by_server_name(lookups: dict[str, Any]) -> dict[str, Any]:
+    """A worker of an earlier version tells sums only; an empty label is as good as none."""
+    return lookups["server_names"] or {"": lookups}
