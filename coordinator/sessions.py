@@ -103,6 +103,7 @@ class SessionCache:
         self._count = 0
         self._bytes = 0
         self._origins: dict[Origin, Origin] = {}
+        self._origin: Origin = (b"", "", None, 0)
         self._used = RecentIds(remembered)
         self._expired = RecentIds(remembered)
         self._evicted = RecentIds(remembered)
@@ -171,16 +172,23 @@ class SessionCache:
             size += sys.getsizeof(client)
         part = self._parts[hash(id_) & self._part_mask]
         before = part.get(id_)
-        why = self._refusal(id_, before, scope, age, size)
-        if why is not None:
-            self.refused += 1
-            return why
-        if before is not None:
+        if before is not None or age >= self.ttl or size > self.max_bytes or id_ in self._used:
+            why = self._refusal(id_, before, scope, age, size)
+            if why is not None:
+                self.refused += 1
+                return why
             self._remove(part, id_)
         room = self.max_bytes - size
         while self._bytes > room or self._count >= self.max_entries:
             self._evict(part, now)
-        origin = self._interned((scope, worker, certificate, history.number))
+        origin = self._origin
+        if (
+            origin[0] != scope
+            or origin[1] != worker
+            or origin[2] != certificate
+            or origin[3] != history.number
+        ):
+            origin = self._origin = self._interned((scope, worker, certificate, history.number))
         part[id_] = (value, server_name, origin, issued, client)
         self._bytes += size
         self._count += 1
@@ -196,7 +204,9 @@ class SessionCache:
         entry = part.get(id_)
         if entry is None:
             return self._why(id_)
-        if (reason := self._unusable(part, id_, entry, scope, now)) is not None:
+        if (entry[3] <= now - self.ttl or self._rule is not None or entry[2][0] != scope) and (
+            reason := self._unusable(part, id_, entry, scope, now)
+        ) is not None:
             return reason
         part.move_to_end(id_)
         return entry[0]
@@ -211,7 +221,9 @@ class SessionCache:
         entry = part.get(id_)
         if entry is None:
             return self._why(id_)
-        if (reason := self._unusable(part, id_, entry, scope, now)) is not None:
+        if (entry[3] <= now - self.ttl or self._rule is not None or entry[2][0] != scope) and (
+            reason := self._unusable(part, id_, entry, scope, now)
+        ) is not None:
             return reason
         self._remove(part, id_)
         self._used.add(id_)

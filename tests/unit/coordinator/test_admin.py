@@ -112,8 +112,8 @@ def test_metrics_show_workers_that_exist_and_no_others(
     assert found["shardtls_worker_connections", (worker,)] == 3
     assert found["shardtls_worker_handshakes_total", (("kind", "resumed"), worker)] == 7
     assert found["shardtls_worker_lookup_hits_total", (("server_name", "a.example"), worker)] == 7
-    labels = (("reason", "deadline"), ("server_name", "a.example"), worker)
-    assert found["shardtls_worker_lookup_misses_total", labels] == 2
+    missed = (("reason", "deadline"), ("server_name", "a.example"), worker)
+    assert found["shardtls_worker_lookup_misses_total", missed] == 2
     assert found["shardtls_worker_connections_ended_total", (("reason", "done"), worker)] == 4
     assert found["shardtls_workers", (("state", "ready"),)] == 2
     assert all(name.startswith("shardtls_") for name, _ in found)

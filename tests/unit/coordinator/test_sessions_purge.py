@@ -54,14 +54,14 @@ def test_a_purge_of_all_tells_how_many_and_why_they_are_gone() -> None:
     assert reason(sessions, 1) == b"v"
 
 
-MATCHING = {
+MATCHING: dict[str, Any] = {
     "scope": SCOPE,
     "server_name": "a.example",
     "worker": "w-0",
     "certificate": CERTIFICATE,
     "client": "alice",
 }
-ELSE = {
+ELSE: dict[str, Any] = {
     "scope": OTHER,
     "server_name": "b.example",
     "worker": "w-1",
