@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from coordinator.lookups import SessionDesk
@@ -168,20 +169,24 @@ def stalls(entries: int) -> None:
 
 def main() -> None:
     """Print all figures."""
+    alone(lambda: flat(1_000_000, 10 * 2**20))
+    for entries in (87_000, 170_000, 180_000, 350_000):
+        for batch in (1, 16):
+            alone(partial(memory, entries, batch))
     operations(200_000)
     messages(5_000)
-    flat(1_000_000, 10 * 2**20)
     stalls(1_000_000)
+
+
+def alone(work: Callable[[], None]) -> None:
+    """In a process of its own, as memory that was freed is used again."""
     sys.stdout.flush()
-    for entries in (87_000, 170_000, 175_000, 350_000):
-        for batch in (1, 16):
-            # In a process of its own, as memory that was freed is used again.
-            pid = os.fork()
-            if pid == 0:
-                memory(entries, batch)
-                sys.stdout.flush()
-                os._exit(0)
-            os.waitpid(pid, 0)
+    pid = os.fork()
+    if pid == 0:
+        work()
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":
