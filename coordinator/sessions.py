@@ -25,10 +25,10 @@ from coordinator.remembered import PurgedIds, RecentIds
 
 __all__ = ["ENTRY_OVERHEAD", "PART_ENTRIES", "MissReason", "SessionCache"]
 
-ENTRY_OVERHEAD: Final = 512
+ENTRY_OVERHEAD: Final = 400
 """Bytes charged for an entry beyond its value and server name: id, tuple, number, the ordered
-dictionary's node, hash slots just after a resize, and malloc's rounding. What CPython 3.11 was
-seen to use is in docs/benchmarks.md (``tests/bench/sessions_cache.py``).
+dictionary's node, hash slots just after a resize, and malloc's rounding. CPython 3.11 was seen to
+use 320 to 350 (``tests/bench/sessions_cache.py``).
 """
 
 REMEMBERED: Final = 32_768

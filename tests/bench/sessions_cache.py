@@ -114,7 +114,7 @@ def memory(entries: int, batch: int) -> None:
     named = 0
     for first in range(0, entries, batch):
         puts = [
-            Put(os.urandom(32), os.urandom(32), os.urandom(VALUE_BYTES), "a.example")
+            Put(SCOPE, os.urandom(32), os.urandom(VALUE_BYTES), "a.example")
             for _ in range(min(batch, entries - first))
         ]
         request = decode_sessions(encode_sessions("host-1234-0.1", puts, []))
