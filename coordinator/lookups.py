@@ -15,7 +15,7 @@ from coordinator.sessions import MissReason, SessionCache
 __all__ = ["SessionDesk"]
 
 MAX_READERS: Final = 8192
-"""How many are told of a purge; beyond it, those that were silent for longest are not."""
+"""How many are told of a purge; beyond it, those that have been there for longest are not."""
 
 
 class SessionDesk:
@@ -25,7 +25,7 @@ class SessionDesk:
         self.cache = cache
         self.parking = parking
         self._answers: dict[bytes, list[Answer]] = {}
-        # Reader → the mark it knows; the one heard from last at the end.
+        # Reader → the mark it knows. One that is dropped comes back with its next message.
         self._readers: dict[bytes, int] = {}
         self._untold: set[bytes] = set()
 
@@ -36,25 +36,15 @@ class SessionDesk:
 
         :param asker: routing id of its reader.
         """
-        cache = self.cache
+        put = self.cache.put
         parking = self.parking
         worker, age, mark = request.worker, request.age, request.mark
         certificates = request.certificates
         if mark is not None:
             self._heard_of(asker, mark)
         for scope, id_, value, server_name, client in request.puts:
-            cache.put(
-                scope,
-                id_,
-                value,
-                server_name,
-                worker,
-                now,
-                age=age,
-                mark=mark,
-                certificate=certificates.get(scope),
-                client=client,
-            )
+            certificate = certificates.get(scope)
+            put(scope, id_, value, server_name, worker, now, age, mark, certificate, client)
             if len(parking):
                 for parked in parking.awaited(scope, id_):
                     self._wake(parked, id_, now)
@@ -105,10 +95,10 @@ class SessionDesk:
 
     def _heard_of(self, reader: bytes, mark: int) -> None:
         readers = self._readers
-        readers.pop(reader, None)
-        readers[reader] = mark
-        if len(readers) > MAX_READERS:
-            del readers[next(iter(readers))]
+        if readers.get(reader) != mark:
+            readers[reader] = mark
+            if len(readers) > MAX_READERS:
+                del readers[next(iter(readers))]
         if mark != self.cache.history.mark:
             self._untold.add(reader)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -45,8 +46,7 @@ class Put(NamedTuple):
         return f"Put(server_name={self.server_name!r}, value=<{len(self.value)} bytes>)"
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """A question for at most two sessions of one scope; the first found is the answer.
 
     :ivar token: the asker's own name for the question, never used again by it.
@@ -58,8 +58,7 @@ class Lookup:
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionsRequest:
+class SessionsRequest(NamedTuple):
     """A decoded message to the *sessions* endpoint.
 
     :ivar age: seconds since the oldest of the puts was issued.
@@ -73,7 +72,7 @@ class SessionsRequest:
     lookups: tuple[Lookup, ...]
     age: float = 0.0
     mark: int | None = None
-    certificates: Mapping[bytes, bytes] = field(default_factory=dict)
+    certificates: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

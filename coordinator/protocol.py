@@ -174,11 +174,12 @@ def decode_sessions(frame: bytes) -> SessionsRequest:
         raise MessageError(ERROR_SHAPE, "puts and lookups must be arrays")
     if len(puts) > MAX_PUTS or len(lookups) > MAX_LOOKUPS:
         raise MessageError(ERROR_SIZE, f"at most {MAX_PUTS} puts and {MAX_LOOKUPS} lookups")
+    about = _about(fields[5]) if len(fields) == 6 else ()
     return SessionsRequest(
-        worker=_name(worker, "worker"),
-        puts=tuple([_put(item) for item in puts]),
-        lookups=tuple([_lookup(item) for item in lookups]),
-        **(_about(fields[5]) if len(fields) == 6 else {}),
+        _name(worker, "worker"),
+        tuple([_put(item) for item in puts]),
+        tuple([_lookup(item) for item in lookups]),
+        *about,
     )
 
 
@@ -291,8 +292,8 @@ def _put(item: Any) -> Put:
     # The hot path of a message: one look at each field of a put that is as it should be.
     if type(item) is not list or not 4 <= len(item) <= 5:
         raise MessageError(ERROR_SHAPE, "a put is [scope, id, value, server name, client]")
-    scope, id_, value, server_name = item[:4]
-    client = item[4] if len(item) == 5 else None
+    client = item.pop() if len(item) == 5 else None
+    scope, id_, value, server_name = item
     if type(value) is not bytes:
         raise MessageError(ERROR_SHAPE, "a session's value is bytes")
     if len(value) > MAX_VALUE_BYTES:
@@ -308,16 +309,13 @@ def _put(item: Any) -> Put:
     return Put(scope, id_, value, server_name, client)
 
 
-def _about(fields: Any) -> dict[str, Any]:
+def _about(fields: Any) -> tuple[float, int | None, Mapping[bytes, bytes]]:
     """What a message says of its puts. A newer worker may say more."""
     if not isinstance(fields, dict):
         raise MessageError(ERROR_SHAPE, "what is said of puts is a map")
-    about: dict[str, Any] = {}
-    if "age" in fields:
-        # Older than any session may be, and far from where a number of seconds gets inexact.
-        about["age"] = min(_number(fields["age"], "age"), _MAX_AGE_MS) / 1000
-    if "mark" in fields:
-        about["mark"] = _number(fields["mark"], "mark")
+    # No session gets as old as the bound, and a float is exact far beyond it.
+    age = min(_number(fields.get("age", 0), "age"), _MAX_AGE_MS) / 1000
+    mark = _number(fields["mark"], "mark") if "mark" in fields else None
     certificates = fields.get("certificates", {})
     if not isinstance(certificates, dict):
         raise MessageError(ERROR_SHAPE, "certificates is a map")
@@ -326,8 +324,7 @@ def _about(fields: Any) -> dict[str, Any]:
     for scope, fingerprint in certificates.items():
         _fixed(scope, SCOPE_BYTES, "scope")
         _fixed(fingerprint, FINGERPRINT_BYTES, "certificate's fingerprint")
-    about["certificates"] = certificates
-    return about
+    return age, mark, certificates
 
 
 def _lookup(item: Any) -> Lookup:

@@ -83,6 +83,7 @@ class PurgeHistory:
     """The purges so far. For the broker's thread only.
 
     :ivar number: of the latest purge; 0 before the first.
+    :ivar mark: what whoever issues a session now should know.
     """
 
     def __init__(self, first_mark: int = 1) -> None:
@@ -90,18 +91,14 @@ class PurgeHistory:
         :param first_mark: 1 or more; random, so that marks of an earlier coordinator are not taken
             for this one's.
         """
-        self._first_mark = first_mark
+        self._first_mark = self.mark = first_mark
         self._rules: deque[PurgeRule] = deque(maxlen=RULES)
         self.number = 0
-
-    @property
-    def mark(self) -> int:
-        """What whoever issues a session now should know."""
-        return self._first_mark + self.number
 
     def begin(self, what: PurgeFilter, now: float) -> PurgeRule:
         """A purge begins; the mark is another one from here on."""
         self.number += 1
+        self.mark += 1
         rule = PurgeRule(self.number, what, now - (what.older_than or 0.0))
         self._rules.append(rule)
         return rule

@@ -139,7 +139,6 @@ class SessionCache:
         server_name: str | None,
         worker: str,
         now: float,
-        *,
         age: float = 0.0,
         mark: int | None = None,
         certificate: bytes | None = None,
@@ -155,12 +154,15 @@ class SessionCache:
         :returns: None if it is stored; otherwise why a lookup does not find it.
         """
         history = self.history
-        known = history.number if mark is None else history.known_to(mark)
+        number = history.number
         issued = now - age
         if (
-            known != history.number
+            mark is not None
+            and mark != history.mark
             and id_ not in self._used
-            and history.purged((scope, worker, certificate, known), server_name, client, issued)
+            and history.purged(
+                (scope, worker, certificate, history.known_to(mark)), server_name, client, issued
+            )
         ):
             self.purged += 1
             self._purged.add(id_)
@@ -186,9 +188,9 @@ class SessionCache:
             origin[0] != scope
             or origin[1] != worker
             or origin[2] != certificate
-            or origin[3] != history.number
+            or origin[3] != number
         ):
-            origin = self._origin = self._interned((scope, worker, certificate, history.number))
+            origin = self._origin = self._interned((scope, worker, certificate, number))
         part[id_] = (value, server_name, origin, issued, client)
         self._bytes += size
         self._count += 1
