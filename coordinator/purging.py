@@ -3,8 +3,8 @@
 A purge takes effect at once: no lookup finds what it is for. It is acknowledged, with a count, when
 two things are done:
 
-* every part of the cache has been gone through, one part a round of the broker's, so that lookups
-  wait for a few milliseconds at most;
+* every part of the cache has been gone through, a step in each round of the broker's, so that
+  lookups wait for a few milliseconds at most;
 * every reader has said that it knows of it, and so has handed over what it had issued before. One
   that does not answer is waited for :data:`READERS_WITHIN`; what it hands over later is refused.
 
@@ -133,7 +133,7 @@ class PurgeDesk:
             cache.begin_purge(self._current.what, now)
             sessions.tell_readers()
         if self._sweeping:
-            self._sweeping = cache.purge_part()
+            self._sweeping = cache.purge_step()
         self.due = 0.0
         if self._sweeping:
             return []

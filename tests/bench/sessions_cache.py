@@ -160,7 +160,7 @@ def stalls(entries: int) -> None:
         more = True
         while more:
             started = time.thread_time()
-            more = cache.purge_part()
+            more = cache.purge_step()
             spent = time.thread_time() - started
             longest, total = max(longest, spent), total + spent
         print(f"{f'  purge {label}: all of it':<52} {total * 1e3:8.2f} ms")

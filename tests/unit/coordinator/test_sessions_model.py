@@ -184,7 +184,7 @@ class CacheAgainstModel(RuleBasedStateMachine):
     @rule()
     def end_purge(self) -> None:
         before = self.cache.purged
-        assert not self.cache.purge_part()
+        assert not self.cache.purge_step()
         assert self.cache.purged - before == len(self.under_way or ())
         for id_ in sorted(self.under_way or ()):
             self.drop(id_)

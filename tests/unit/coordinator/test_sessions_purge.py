@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator.purges import RULES, PurgeFilter
-from coordinator.sessions import PART_ENTRIES, MissReason, SessionCache
+from coordinator.sessions import PART_ENTRIES, PURGE_STEP, MissReason, SessionCache
 
 SCOPE, OTHER = b"s" * 32, b"o" * 32
 CERTIFICATE, RENEWED = b"c" * 32, b"r" * 32
@@ -33,7 +33,7 @@ def purge(sessions: SessionCache, now: float = 0.0, **what: Any) -> int:
     """Purge to the end, and how many it was."""
     before = sessions.purged
     sessions.begin_purge(PurgeFilter(**what), now)
-    while sessions.purge_part():
+    while sessions.purge_step():
         pass
     return sessions.purged - before
 
@@ -110,7 +110,7 @@ def test_it_takes_effect_at_once_and_spares_what_is_stored_after() -> None:
     assert sessions.take(SCOPE, id_of(2), 0.0) is MissReason.PURGED
     for number in range(1000, 1100):
         assert put(sessions, number, mark=sessions.history.mark) is None
-    while sessions.purge_part():
+    while sessions.purge_step():
         pass
     assert sessions.purged == 100
     assert len(sessions) == 100
@@ -136,10 +136,24 @@ def test_one_step_looks_at_a_bounded_number() -> None:
     more = True
     while more:
         before = len(sessions)
-        more = sessions.purge_part()
+        more = sessions.purge_step()
         sizes.append(before - len(sessions))
-    assert len(sizes) == 8
-    assert max(sizes) < 1.2 * PART_ENTRIES
+    assert sum(sizes) == 8 * PART_ENTRIES
+    assert max(sizes) == PURGE_STEP
+
+
+def test_what_is_put_in_place_of_a_purged_one_meanwhile_stays() -> None:
+    sessions = cache(max_entries=PART_ENTRIES)
+    for number in range(PURGE_STEP + 1):
+        put(sessions, number)
+    sessions.begin_purge(PurgeFilter(), 0.0)
+    assert sessions.purge_step()
+    (last,) = sessions
+    put(sessions, int.from_bytes(last, "big"))
+    while sessions.purge_step():
+        pass
+    assert list(sessions) == [last]
+    assert sessions.purged == PURGE_STEP
 
 
 @pytest.mark.parametrize("mark", [FIRST_MARK, 0, 1, FIRST_MARK + 5])
