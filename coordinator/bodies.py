@@ -12,7 +12,16 @@ from typing import Any, Final
 from coordinator.errors import MessageError
 from coordinator.protocol import ERROR_SHAPE
 
-__all__ = ["byte_strings", "count", "optional_bytes", "optional_map", "seconds", "text"]
+__all__ = [
+    "byte_strings",
+    "count",
+    "optional_bytes",
+    "optional_fixed",
+    "optional_map",
+    "optional_text",
+    "seconds",
+    "text",
+]
 
 MAX_TEXT_CHARS: Final = 255
 
@@ -24,6 +33,19 @@ def text(body: Mapping[str, Any], key: str) -> str:
         raise MessageError(ERROR_SHAPE, f"{key} is a string of 1 to {MAX_TEXT_CHARS} characters")
     if not value.isprintable():
         raise MessageError(ERROR_SHAPE, f"{key} has characters that cannot be printed")
+    return value
+
+
+def optional_text(body: Mapping[str, Any], key: str) -> str | None:
+    """An optional string, as :func:`text`."""
+    return None if body.get(key) is None else text(body, key)
+
+
+def optional_fixed(body: Mapping[str, Any], key: str, length: int) -> bytes | None:
+    """An optional string of `length` bytes."""
+    value = body.get(key)
+    if value is not None and (not isinstance(value, bytes) or len(value) != length):
+        raise MessageError(ERROR_SHAPE, f"{key} is {length} bytes")
     return value
 
 

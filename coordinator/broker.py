@@ -30,6 +30,7 @@ from coordinator.protocol import (
     decode_sessions,
     encode_answers,
     encode_error,
+    encode_mark,
     encode_recall,
 )
 from coordinator.traffic import Traffic
@@ -153,6 +154,9 @@ class Broker:
             while not self._stopping:
                 deadline = self._session_desk.next_deadline()
                 until = next_sweep if deadline is None else min(deadline, next_sweep)
+                purging = self._control_desk.purges.due
+                if purging is not None:
+                    until = min(until, purging)
                 due = sessions_due or control_due
                 ready = [fd for fd, _ in epoll.poll(0 if due else self._seconds_to(until))]
                 if self._wakeup in ready:
@@ -165,6 +169,10 @@ class Broker:
                     sessions_due |= self._contain(self._end_waits)
                 if control_due or control in ready:
                     control_due = self._contain(self._take_control)
+                purging = self._control_desk.purges.due
+                if purging is not None and now >= purging:
+                    sessions_due |= self._contain(self._advance_purges)
+                    control_due = True
                 if now >= next_sweep:
                     next_sweep = now + SWEEP_SECONDS
                     control_due |= self._contain(self._sweep)
@@ -223,6 +231,11 @@ class Broker:
 
     def _send_answers(self) -> bool:
         """Send what is owed; whether that was anything."""
+        untold = self._session_desk.take_untold()
+        if untold:
+            mark = encode_mark(self._session_desk.cache.history.mark)
+            for routing in untold:
+                self._sessions.send(routing, mark)
         answers_by_reader = self._session_desk.take_answers()
         for routing, answers in answers_by_reader.items():
             for batch in _batches(answers):
@@ -230,7 +243,7 @@ class Broker:
         recalls = self._session_desk.take_recalls()
         for routing in recalls:
             self._sessions.send(routing, _RECALL)
-        return bool(answers_by_reader or recalls)
+        return bool(answers_by_reader or untold or recalls)
 
     def _take_control(self) -> bool:
         for _ in range(CONTROL_ROUND):
@@ -250,6 +263,10 @@ class Broker:
         for routing, frame in outgoing:
             self._control.send(routing, frame)
         return bool(outgoing)
+
+    def _advance_purges(self) -> bool:
+        self._send_control(self._control_desk.advance_purges(time.monotonic()))
+        return self._send_answers()
 
     def _sweep(self) -> bool:
         now = time.monotonic()

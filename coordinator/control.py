@@ -21,9 +21,9 @@ from coordinator.protocol import (
     ERROR_ABSENT,
     ERROR_ENTROPY,
     ERROR_REFUSED,
-    MARK_BYTES,
+    FIRST_OUTPUT_BYTES,
+    MAX_FIRST_OUTPUTS,
     MAX_LEDGER_LINES,
-    MAX_MARKS,
     MAX_NOISE_BYTES,
     Ack,
     decode_control,
@@ -31,6 +31,7 @@ from coordinator.protocol import (
     encode_order,
     encode_reply,
 )
+from coordinator.purging import Purge, PurgeDesk, read_filter
 from coordinator.quarantine import QuarantineDesk
 from coordinator.registry import (
     Member,
@@ -97,6 +98,7 @@ class ControlDesk:
         self.registry = registry
         self.orders = orders
         self.sessions = sessions
+        self.purges = PurgeDesk(sessions)
         self._seeds = SeedDesk(entropy, gather)
         self._quarantine = QuarantineDesk(registry, orders)
         self._traffic = traffic
@@ -157,6 +159,13 @@ class ControlDesk:
         outgoing += self._quarantine.tick(now)
         return outgoing + self._answers(self.orders.expire(now))
 
+    def advance_purges(self, now: float) -> list[Outgoing]:
+        """Go on with what administrators want purged: a short piece of it, and who is done."""
+        return [
+            (done.asker, encode_reply(done.request, {"ok": True, "sessions": count}))
+            for done, count in self.purges.advance(now)
+        ]
+
     def status(self, now: float, wall: float) -> dict[str, Any]:
         """The status object of ``/status.json``."""
         process = self.process
@@ -170,7 +179,7 @@ class ControlDesk:
                 "started": round(process.started, 3),
                 "uptime_seconds": round(wall - process.started, 3),
                 "boot": process.boot,
-                "sessions": sessions_view(self.sessions),
+                "sessions": sessions_view(self.sessions, self.purges),
                 "entropy": self._seeds.view(now, STATUS_LEDGER_LINES),
                 "ticket_keys": {"keys": []},
                 "orders_pending": len(self.orders),
@@ -205,7 +214,9 @@ class ControlDesk:
         member = self.registry.member(bodies.text(call.body, "id"), call.peer.key)
         # Read before anything changes: a refused heartbeat renews nothing.
         stats = bodies.optional_map(call.body, "stats")
-        marks = bodies.byte_strings(call.body, "first_outputs", MARK_BYTES, MAX_MARKS)
+        marks = bodies.byte_strings(
+            call.body, "first_outputs", FIRST_OUTPUT_BYTES, MAX_FIRST_OUTPUTS
+        )
         if member.registration.role is Role.WORKER:
             member.worker = WorkerStats.read(stats)
         else:
@@ -315,11 +326,10 @@ class ControlDesk:
         return outgoing
 
     def _purge(self, call: _Call) -> list[Outgoing]:
-        if set(call.body) - {"all", "timeout"}:
-            raise MessageError(ERROR_REFUSED, "only all sessions can be purged")
-        purged = self.sessions.cache.purge()
-        _log.info("sessions purged", sessions=purged, key=call.peer.name or "local")
-        return [call.reply({"ok": True, "sessions": purged})]
+        what = read_filter(call.body)
+        by = call.peer.name or "local"
+        self.purges.ask(Purge(call.routing, call.request, what, by, call.wall))
+        return []
 
     def _live_supervisors(self) -> list[Member]:
         supervisors = self.registry.supervisors(live=True)

@@ -137,6 +137,7 @@ class Coordinator:
             ttl=settings.sessions_ttl,
             max_bytes=settings.sessions_max_bytes,
             max_entries=settings.sessions_max_entries,
+            first_mark=1 + secrets.randbits(62),
         )
         desk = SessionDesk(cache, ParkingTable(park=settings.park))
         traffic.sessions_address = self._sessions.address

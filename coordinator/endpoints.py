@@ -27,6 +27,8 @@ __all__ = ["Endpoint", "Received"]
 
 HIGH_WATER: Final = 1000
 BACKLOG: Final = 1024
+HANDSHAKE_MS: Final = 3000
+"""A connection that has not made its ZMTP handshake by then is closed; libzmq's own is 30 s."""
 
 Received = tuple[bytes, bytes, Peer | MessageError]
 """Routing id, frame, and whose it is, or why it is refused."""
@@ -78,6 +80,7 @@ class Endpoint:
         self.socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
         self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
         self.socket.setsockopt(zmq.IPV6, 1)
+        self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         if self._path is not None:
             _bind_ipc(self.socket, setting, endpoint, self._path)
             self._identity = self._path.stat().st_ino
@@ -121,7 +124,8 @@ class Endpoint:
             return None
         frame = self.socket.recv(zmq.NOBLOCK)
         if self.socket.getsockopt(zmq.RCVMORE):
-            # One by one, so that a message of many frames is never in memory as a whole.
+            # One by one, so that they are not in memory a second time. libzmq itself holds all of
+            # a message's frames until the last one has come, and has no bound for their number.
             while self.socket.getsockopt(zmq.RCVMORE):
                 self.socket.recv(zmq.NOBLOCK)
             return routing, b"", MessageError(ERROR_SHAPE, "a message is one frame")

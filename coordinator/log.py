@@ -24,11 +24,13 @@ import time
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-__all__ = ["FORMATS", "LEVELS", "EventLogger", "configure", "get_logger", "reopen"]
+__all__ = ["AUDIT", "FORMATS", "LEVELS", "EventLogger", "configure", "get_logger", "reopen"]
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
 ROOT: Final = "shardtls"
+AUDIT: Final = "audit"
+"""The logger for what administrators do; see :func:`configure`."""
 
 _PLAIN: Final = re.compile(r"[!-~]+")
 _FIELDS: Final = "shardtls_fields"
@@ -94,6 +96,8 @@ def configure(level: str, format: str, file: str | None, process: str) -> None: 
         old.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
+    # What administrators did is recorded whatever the level.
+    logging.getLogger(f"{ROOT}.{AUDIT}").setLevel(logging.INFO)
     root.propagate = False
 
 

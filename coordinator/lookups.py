@@ -2,7 +2,8 @@
 
 Answers are collected, so that one reply carries all that a reader is owed. Readers collect their
 puts likewise. A lookup that nobody's puts have answered for :data:`RECALL_AFTER` makes the desk
-*recall* what the readers collect: each is asked once, and its next message is its answer.
+*recall* what the readers collect: each is asked once, and its next message is its answer. It also
+knows the readers, so that each is told of a purge and says when it has heard of it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ __all__ = ["RECALL_AFTER", "SessionDesk"]
 RECALL_AFTER: Final = 0.002
 """Seconds. Under load the put comes with another lookup sooner than that, for nothing."""
 
-_MAX_READERS: Final = 16_384
-"""Readers that are remembered; beyond it the first ones are not asked."""
+
+MAX_READERS: Final = 8192
+"""How many are told of a purge and asked for puts; beyond it, those there for longest are not."""
 
 
 class SessionDesk:
@@ -29,8 +31,11 @@ class SessionDesk:
         self.cache = cache
         self.parking = parking
         self._answers: dict[bytes, list[Answer]] = {}
-        # Whether each reader was asked for its puts since its last message.
-        self._recalled: dict[bytes, bool] = {}
+        # Reader → the mark it knows. One that is dropped comes back with its next message.
+        self._readers: dict[bytes, int] = {}
+        self._untold: set[bytes] = set()
+        # Readers that were asked for their puts since their last message.
+        self._recalled: set[bytes] = set()
         self._recall_at: float | None = None
         self._recalls: list[bytes] = []
 
@@ -41,24 +46,29 @@ class SessionDesk:
 
         :param asker: routing id of its reader.
         """
-        cache = self.cache
+        put = self.cache.put
         parking = self.parking
-        worker = request.worker
-        self._recalled[asker] = False
-        if len(self._recalled) > _MAX_READERS:
-            del self._recalled[next(iter(self._recalled))]
-        for put in request.puts:
-            stored = cache.put(put.scope, put.id, put.value, put.server_name, worker, now)
-            if stored and len(parking):
-                for parked in parking.awaited(put.scope, put.id):
-                    self._wake(parked, put.id, now)
+        worker, age, mark = request.worker, request.age, request.mark
+        certificates = request.certificates
+        self._recalled.discard(asker)
+        if mark is not None:
+            self._heard_of(asker, mark)
+        for scope, id_, value, server_name, client in request.puts:
+            certificate = certificates.get(scope)
+            put(scope, id_, value, server_name, worker, now, age, mark, certificate, client)
+            if len(parking):
+                for parked in parking.awaited(scope, id_):
+                    self._wake(parked, id_, now)
         for lookup in request.lookups:
             self._look_up(asker, lookup, now)
 
     def tick(self, now: float) -> None:
         """Answer the lookups that have waited long enough, and recall puts for the others."""
         for parked in self.parking.due(now):
-            self._miss(parked.asker, parked.lookup, MissReason.UNKNOWN)
+            # An id may have come under another scope meanwhile.
+            lookup = parked.lookup
+            reasons = [self.cache.why_not(lookup.scope, id_) for id_ in lookup.ids]
+            self._miss(parked.asker, lookup, _first_definite(reasons))
         if self._recall_at is not None and self._recall_at <= now:
             self._recall_at = None
             if self.parking.next_deadline() is not None:
@@ -86,31 +96,66 @@ class SessionDesk:
         return recalls
 
     def _recall(self) -> None:
-        for reader, recalled in self._recalled.items():
-            if not recalled:
-                self._recalled[reader] = True
+        for reader in self._readers:
+            if reader not in self._recalled:
+                self._recalled.add(reader)
                 self._recalls.append(reader)
+
+    # ---- purges ----
+
+    def tell_readers(self) -> None:
+        """A purge has begun: every reader is to be told its mark."""
+        self._untold.update(self._readers)
+
+    def take_untold(self) -> set[bytes]:
+        """The readers to be told the mark now; the caller sends it."""
+        untold = self._untold
+        if untold:
+            self._untold = set()
+        return untold
+
+    def readers_behind(self) -> int:
+        """How many readers have not said that they know the latest mark."""
+        mark = self.cache.history.mark
+        return sum(known != mark for known in self._readers.values())
+
+    def forget_readers_behind(self) -> None:
+        """Those that do not answer are not waited for again, until they are heard from."""
+        mark = self.cache.history.mark
+        self._readers = {reader: known for reader, known in self._readers.items() if known == mark}
+        self._recalled.intersection_update(self._readers)
+
+    def _heard_of(self, reader: bytes, mark: int) -> None:
+        readers = self._readers
+        if readers.get(reader) != mark:
+            readers[reader] = mark
+            if len(readers) > MAX_READERS:
+                forgotten = next(iter(readers))
+                del readers[forgotten]
+                self._recalled.discard(forgotten)
+        if mark != self.cache.history.mark:
+            self._untold.add(reader)
+
+    # ---- lookups ----
 
     def _look_up(self, asker: bytes, lookup: Lookup, now: float) -> None:
         find = self.cache.take if lookup.op is LookupOp.TAKE else self.cache.get
         waiting = []
-        first_reason: MissReason | None = None
+        reasons = []
         for id_ in lookup.ids:
             found = find(lookup.scope, id_, now)
             if not isinstance(found, MissReason):
                 self._hit(asker, lookup, id_, found)
                 return
-            if found is MissReason.UNKNOWN:
-                if id_ not in waiting:
-                    waiting.append(id_)
-            elif first_reason is None:
-                first_reason = found
+            reasons.append(found)
+            if found is MissReason.UNKNOWN and id_ not in waiting:
+                waiting.append(id_)
         if waiting and self.parking.park(asker, lookup, waiting, now):
             # One in the past is of lookups that were answered in time.
             if self._recall_at is None or self._recall_at <= now:
                 self._recall_at = now + RECALL_AFTER
             return
-        self._miss(asker, lookup, first_reason or MissReason.UNKNOWN)
+        self._miss(asker, lookup, _first_definite(reasons))
 
     def _wake(self, parked: Parked, id_: bytes, now: float) -> None:
         lookup = parked.lookup
@@ -130,3 +175,8 @@ class SessionDesk:
     def _miss(self, asker: bytes, lookup: Lookup, reason: MissReason) -> None:
         self.cache.count(reason)
         self._answers.setdefault(asker, []).append(Answer(lookup.token, None, None, reason))
+
+
+def _first_definite(reasons: list[MissReason]) -> MissReason:
+    """Of several ids' reasons, the first that says something."""
+    return next((r for r in reasons if r is not MissReason.UNKNOWN), MissReason.UNKNOWN)

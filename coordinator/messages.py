@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "Answer",
     "Lookup",
     "LookupOp",
+    "Mark",
     "Order",
     "Put",
     "Recall",
@@ -37,13 +40,14 @@ class Put(NamedTuple):
     id: bytes
     value: bytes
     server_name: str | None
+    client: str | None = None
+    """The client's identity, from its certificate."""
 
     def __repr__(self) -> str:
         return f"Put(server_name={self.server_name!r}, value=<{len(self.value)} bytes>)"
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """A question for at most two sessions of one scope; the first found is the answer.
 
     :ivar token: the asker's own name for the question, never used again by it.
@@ -55,13 +59,21 @@ class Lookup:
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionsRequest:
-    """A decoded message to the *sessions* endpoint."""
+class SessionsRequest(NamedTuple):
+    """A decoded message to the *sessions* endpoint.
+
+    :ivar age: seconds since the oldest of the puts was issued.
+    :ivar mark: of the purges, as the worker knew it when it issued them; 0: of none; None: it
+        does not take part.
+    :ivar certificates: scope → SHA-256 of the certificate under which the puts were made.
+    """
 
     worker: str
     puts: tuple[Put, ...]
     lookups: tuple[Lookup, ...]
+    age: float = 0.0
+    mark: int | None = None
+    certificates: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +136,10 @@ class Order:
 
     order: int
     body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a reader shall give as its mark from now on: see :mod:`coordinator.purges`."""
+
+    mark: int

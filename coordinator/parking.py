@@ -90,7 +90,7 @@ class ParkingTable:
         self._forget(parked)
 
     def due(self, now: float) -> list[Parked]:
-        """Those who waited in vain: out of the table, to be answered as unknown."""
+        """Those who waited in vain: out of the table, to be answered without a session."""
         over = []
         while self._queue and (self._queue[0].answered or self._queue[0].deadline <= now):
             parked = self._queue.popleft()

@@ -6,10 +6,12 @@ Every message is one ZeroMQ frame that holds one msgpack array: ``[VERSION, type
 
 *sessions* endpoint (hot: many operations a message, many answers a reply, a put has no reply)::
 
-    worker → [1, "sessions", worker, [[scope, id, value, server_name], …],
-                                     [[token, op, scope, [id, …]], …]]
+    worker → [1, "sessions", worker, [[scope, id, value, server_name, client], …],
+                                     [[token, op, scope, [id, …]], …],
+                                     {"age": ms, "mark": n, "certificates": {scope: sha256}}]
     ←        [1, "answers", [[token, id | nil, value | nil, reason | nil], …]]
     ←        [1, "recall"]                  send the puts that you collect
+    ←        [1, "mark", n]
     ←        [1, "error", nil, code, detail]
 
 *control* endpoint::
@@ -37,6 +39,7 @@ from coordinator.messages import (
     Answer,
     Lookup,
     LookupOp,
+    Mark,
     Order,
     Put,
     Recall,
@@ -58,12 +61,14 @@ __all__ = [
     "ERROR_TYPE",
     "ERROR_UNREGISTERED",
     "ERROR_VERSION",
+    "FINGERPRINT_BYTES",
+    "FIRST_OUTPUT_BYTES",
     "ID_BYTES",
-    "MARK_BYTES",
+    "MAX_FIRST_OUTPUTS",
     "MAX_IDS",
     "MAX_LEDGER_LINES",
     "MAX_LOOKUPS",
-    "MAX_MARKS",
+    "MAX_MARK",
     "MAX_MESSAGE_BYTES",
     "MAX_NOISE_BYTES",
     "MAX_PUTS",
@@ -76,6 +81,7 @@ __all__ = [
     "Answer",
     "Lookup",
     "LookupOp",
+    "Mark",
     "Order",
     "Put",
     "Recall",
@@ -90,6 +96,7 @@ __all__ = [
     "encode_ack",
     "encode_answers",
     "encode_error",
+    "encode_mark",
     "encode_order",
     "encode_recall",
     "encode_reply",
@@ -109,12 +116,16 @@ SCOPE_BYTES: Final = 32
 MAX_VALUE_BYTES: Final = 64 * 1024
 """A session with a client's certificate chain; larger ones are not stored."""
 MAX_TOKEN: Final = 2**63 - 1
+MAX_MARK: Final = MAX_TOKEN
+FINGERPRINT_BYTES: Final = 32
+"""SHA-256 of a certificate in DER."""
+_MAX_AGE_MS: Final = 2**40
 MAX_NAME_CHARS: Final = 255
 SEED_BYTES: Final = 48
 """Seed length of an AES-256 CTR_DRBG without derivation function (SP 800-90A Rev. 1, table 3)."""
-MARK_BYTES: Final = 32
+FIRST_OUTPUT_BYTES: Final = 32
 """The mark of a DRBG's first output after a seed: a SHA-256 hash."""
-MAX_MARKS: Final = 8
+MAX_FIRST_OUTPUTS: Final = 8
 """Marks in a heartbeat."""
 MAX_LEDGER_LINES: Final = 1024
 """Seeds that the coordinator can tell of."""
@@ -151,17 +162,23 @@ CONTROL_TYPES: Final = frozenset(
 )
 
 
-def encode_sessions(worker: str, puts: Sequence[Put], lookups: Sequence[Lookup]) -> bytes:
-    """One message for the *sessions* endpoint."""
-    return _pack(
-        [
-            VERSION,
-            "sessions",
-            worker,
-            puts,
-            [(ask.token, int(ask.op), ask.scope, ask.ids) for ask in lookups],
-        ]
-    )
+def encode_sessions(
+    worker: str,
+    puts: Sequence[Put],
+    lookups: Sequence[Lookup],
+    *,
+    age: float = 0.0,
+    mark: int | None = None,
+    certificates: Mapping[bytes, bytes] | None = None,
+) -> bytes:
+    """One message for the *sessions* endpoint: a :class:`SessionsRequest`."""
+    about: dict[str, Any] = {"age": int(age * 1000)} if puts else {}
+    if mark is not None:
+        about["mark"] = mark
+    if certificates:
+        about["certificates"] = certificates
+    asked = [(ask.token, int(ask.op), ask.scope, ask.ids) for ask in lookups]
+    return _pack([VERSION, "sessions", worker, puts, asked, about])
 
 
 def decode_sessions(frame: bytes) -> SessionsRequest:
@@ -169,16 +186,22 @@ def decode_sessions(frame: bytes) -> SessionsRequest:
 
     :raises MessageError: whatever is wrong with it.
     """
-    fields = _envelope(frame, "sessions", 5)
-    worker, puts, lookups = fields[2:]
+    fields = _unpack(frame)
+    if fields[1] != "sessions":
+        raise MessageError(ERROR_TYPE, "unknown message type")
+    if not 5 <= len(fields) <= 6:
+        raise MessageError(ERROR_SHAPE, "sessions has 5 or 6 fields")
+    worker, puts, lookups = fields[2:5]
     if not isinstance(puts, list) or not isinstance(lookups, list):
         raise MessageError(ERROR_SHAPE, "puts and lookups must be arrays")
     if len(puts) > MAX_PUTS or len(lookups) > MAX_LOOKUPS:
         raise MessageError(ERROR_SIZE, f"at most {MAX_PUTS} puts and {MAX_LOOKUPS} lookups")
+    about = _about(fields[5]) if len(fields) == 6 else ()
     return SessionsRequest(
-        worker=_name(worker, "worker"),
-        puts=tuple([_put(item) for item in puts]),
-        lookups=tuple([_lookup(item) for item in lookups]),
+        _name(worker, "worker"),
+        tuple([_put(item) for item in puts]),
+        tuple([_lookup(item) for item in lookups]),
+        *about,
     )
 
 
@@ -187,12 +210,17 @@ def encode_answers(answers: Sequence[Answer]) -> bytes:
     return _pack([VERSION, "answers", [(a.token, a.id, a.value, a.reason) for a in answers]])
 
 
+def encode_mark(mark: int) -> bytes:
+    """What a reader is told after a purge."""
+    return _pack([VERSION, "mark", mark])
+
+
 def encode_recall() -> bytes:
     """The *sessions* endpoint's wish for the puts that a reader collects."""
     return _pack([VERSION, "recall"])
 
 
-def decode_answers(frame: bytes) -> tuple[Answer, ...] | Recall | Refusal:
+def decode_answers(frame: bytes) -> tuple[Answer, ...] | Mark | Recall | Refusal:
     """Check and decode what the *sessions* endpoint sent.
 
     :raises MessageError: whatever is wrong with it.
@@ -200,6 +228,8 @@ def decode_answers(frame: bytes) -> tuple[Answer, ...] | Recall | Refusal:
     fields = _unpack(frame)
     if fields[1] == "error":
         return _refusal(fields)
+    if fields[1] == "mark" and len(fields) == 3:
+        return Mark(_number(fields[2], "mark"))
     if fields[1] == "recall" and len(fields) == 2:
         return Recall()
     if fields[1] != "answers" or len(fields) != 3 or not isinstance(fields[2], list):
@@ -287,19 +317,11 @@ def _unpack(frame: bytes) -> list[Any]:
     return fields
 
 
-def _envelope(frame: bytes, kind: str, length: int) -> list[Any]:
-    fields = _unpack(frame)
-    if fields[1] != kind:
-        raise MessageError(ERROR_TYPE, "unknown message type")
-    if len(fields) != length:
-        raise MessageError(ERROR_SHAPE, f"{kind} has {length} fields")
-    return fields
-
-
 def _put(item: Any) -> Put:
     # The hot path of a message: one look at each field of a put that is as it should be.
-    if type(item) is not list or len(item) != 4:
-        raise MessageError(ERROR_SHAPE, "a put is [scope, id, value, server name]")
+    if type(item) is not list or not 4 <= len(item) <= 5:
+        raise MessageError(ERROR_SHAPE, "a put is [scope, id, value, server name, client]")
+    client = item.pop() if len(item) == 5 else None
     scope, id_, value, server_name = item
     if type(value) is not bytes:
         raise MessageError(ERROR_SHAPE, "a session's value is bytes")
@@ -311,7 +333,27 @@ def _put(item: Any) -> Put:
         raise MessageError(ERROR_SHAPE, f"an id is {ID_BYTES} bytes")
     if server_name is not None:
         _name(server_name, "server name")
-    return Put(scope, id_, value, server_name)
+    if client is not None:
+        _name(client, "client")
+    return Put(scope, id_, value, server_name, client)
+
+
+def _about(fields: Any) -> tuple[float, int | None, Mapping[bytes, bytes]]:
+    """What a message says of its puts. A newer worker may say more."""
+    if not isinstance(fields, dict):
+        raise MessageError(ERROR_SHAPE, "what is said of puts is a map")
+    # No session gets as old as the bound, and a float is exact far beyond it.
+    age = min(_number(fields.get("age", 0), "age"), _MAX_AGE_MS) / 1000
+    mark = _number(fields["mark"], "mark") if "mark" in fields else None
+    certificates = fields.get("certificates", {})
+    if not isinstance(certificates, dict):
+        raise MessageError(ERROR_SHAPE, "certificates is a map")
+    if len(certificates) > MAX_PUTS:
+        raise MessageError(ERROR_SIZE, f"at most {MAX_PUTS} certificates")
+    for scope, fingerprint in certificates.items():
+        _fixed(scope, SCOPE_BYTES, "scope")
+        _fixed(fingerprint, FINGERPRINT_BYTES, "certificate's fingerprint")
+    return age, mark, certificates
 
 
 def _lookup(item: Any) -> Lookup:

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from coordinator.bodies import optional_map
+from coordinator.bodies import MAX_TEXT_CHARS, optional_map
 from coordinator.errors import MessageError
 from coordinator.protocol import ERROR_SHAPE
 
-__all__ = ["DrbgStats", "MessageStats", "SupervisorStats", "WorkerStats"]
+__all__ = ["DrbgStats", "LookupStats", "MessageStats", "SupervisorStats", "WorkerStats"]
 
-MAX_REASONS: Final = 32
+MAX_REASONS: Final = 33
+MAX_SERVER_NAMES: Final = 32
+"""Counted each for itself; certificates may have thousands, and each name is a series."""
+OTHER: Final = "other"
 MAX_WORD_CHARS: Final = 64
 _MAX_COUNT: Final = 2**63 - 1
 
@@ -87,10 +90,35 @@ class MessageStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupStats:
+    """Lookups of sessions.
+
+    :ivar misses: those without a session, by reason, the coordinator's and the worker's own.
+    """
+
+    hits: int = 0
+    misses: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> LookupStats:
+        """From a heartbeat.
+
+        :raises MessageError: a value is of the wrong kind.
+        """
+        return cls(_count(body, "hits"), _reasons(optional_map(body, "misses")))
+
+    def plus(self, other: LookupStats) -> LookupStats:
+        """Both together."""
+        reasons = [*self.misses, *(r for r in other.misses if r not in self.misses)]
+        misses = {r: self.misses.get(r, 0) + other.misses.get(r, 0) for r in reasons}
+        return LookupStats(self.hits + other.hits, misses)
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """Counters of one worker since its start; `connections` is how many are open now.
 
-    :ivar lookup_misses: by reason, the coordinator's and the worker's own.
+    :ivar server_names: the lookups again, by server name; those of too many names as "other".
     :ivar lookups_late: answers that came after the deadline.
     :ivar puts_sent: sessions sent to the coordinator.
     :ivar puts_dropped: sessions that were too large, or did not fit while the breaker was open.
@@ -106,8 +134,8 @@ class WorkerStats:
     full: int = 0
     resumed: int = 0
     failed: int = 0
-    lookup_hits: int = 0
-    lookup_misses: Mapping[str, int] = field(default_factory=dict)
+    lookups: LookupStats = field(default_factory=LookupStats)
+    server_names: Mapping[str, LookupStats] = field(default_factory=dict)
     lookups_late: int = 0
     puts_sent: int = 0
     puts_dropped: int = 0
@@ -138,8 +166,8 @@ class WorkerStats:
             full=_count(handshakes, "full"),
             resumed=_count(handshakes, "resumed"),
             failed=_count(handshakes, "failed"),
-            lookup_hits=_count(lookups, "hits"),
-            lookup_misses=_reasons(optional_map(lookups, "misses")),
+            lookups=LookupStats.read(lookups),
+            server_names=_server_names(optional_map(lookups, "server_names")),
             lookups_late=_count(lookups, "late"),
             puts_sent=_count(puts, "sent"),
             puts_dropped=_count(puts, "dropped"),
@@ -212,6 +240,20 @@ def _reasons(misses: Mapping[str, Any]) -> dict[str, int]:
         if not _is_word(reason):
             raise MessageError(ERROR_SHAPE, "a reason is a short printable word")
     return {reason: _count(misses, reason) for reason in misses}
+
+
+def _server_names(lookups: Mapping[str, Any]) -> dict[str, LookupStats]:
+    """Workers name what they name first always first, so that a name is not counted elsewhere
+    later.
+    """
+    kept: dict[str, LookupStats] = {}
+    for name in lookups:
+        if not isinstance(name, str) or len(name) > MAX_TEXT_CHARS or not name.isprintable():
+            raise MessageError(ERROR_SHAPE, "a server name is a short printable string")
+        stats = LookupStats.read(optional_map(lookups, name))
+        key = name if name in kept or len(kept) < MAX_SERVER_NAMES else OTHER
+        kept[key] = kept.get(key, LookupStats()).plus(stats)
+    return kept
 
 
 def _is_word(value: object) -> bool:

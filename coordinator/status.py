@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordinator.lookups import SessionDesk
+from coordinator.purging import PurgeDesk
 from coordinator.registry import Member, MemberState, Registry
+from coordinator.stats import LookupStats
 
 __all__ = ["Process", "not_ready_reason", "server_view", "sessions_view", "worker_view"]
 
@@ -29,7 +31,7 @@ class Process:
     deployment: str
 
 
-def sessions_view(desk: SessionDesk) -> dict[str, Any]:
+def sessions_view(desk: SessionDesk, purges: PurgeDesk) -> dict[str, Any]:
     """The session cache and the lookups that wait for it."""
     cache, parking = desk.cache, desk.parking
     return {
@@ -48,6 +50,11 @@ def sessions_view(desk: SessionDesk) -> dict[str, Any]:
         "parked": parking.parked,
         "parked_now": len(parking),
         "parking_overflows": parking.overflowed,
+        "scopes": [
+            {"scope": scope.hex(), "certificates": sorted(item.hex() for item in certificates)}
+            for scope, certificates in cache.scopes().items()
+        ],
+        "purges": list(purges.latest),
     }
 
 
@@ -71,8 +78,10 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
         "connections": stats.connections,
         "handshakes": {"full": stats.full, "resumed": stats.resumed, "failed": stats.failed},
         "lookups": {
-            "hits": stats.lookup_hits,
-            "misses": dict(stats.lookup_misses),
+            **_lookups_view(stats.lookups),
+            "server_names": {
+                name: _lookups_view(lookups) for name, lookups in stats.server_names.items()
+            },
             "late": stats.lookups_late,
         },
         "puts": {"sent": stats.puts_sent, "dropped": stats.puts_dropped},
@@ -90,6 +99,10 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
     if stats.received_bytes is not None:
         view["bytes"] = {"received": stats.received_bytes, "sent": stats.sent_bytes}
     return view
+
+
+def _lookups_view(lookups: LookupStats) -> dict[str, Any]:
+    return {"hits": lookups.hits, "misses": dict(lookups.misses)}
 
 
 def server_view(registry: Registry, now: float) -> dict[str, Any]:

@@ -18,7 +18,8 @@ class SessionWanted:
     """True: a TLS 1.3 ticket, to be *taken*. False: a TLS 1.2 session id, to be *got*."""
     scope: bytes
     ids: list[bytes]
-    """1 or 2 ids of 32 bytes, in the client's order."""
+    """1 or 2 ids of 32 bytes, in the client's order. Empty if it offers sessions of which none can
+    be ours: there is nothing to look up."""
     server_name: str | None
 
 @final

@@ -5,7 +5,7 @@ What to send and whom an answer concerns is decided in :mod:`shard.resumption`.
 
 from __future__ import annotations
 
-import math
+import hashlib
 import select
 from collections.abc import Callable
 from typing import Final
@@ -14,6 +14,7 @@ import zmq
 
 from coordinator.client import dealer
 from shard.connection import Connection
+from shard.lookup_counts import NO_NAME
 from shard.resumption import Found, Resumption
 from shard.worker_settings import WorkerSettings
 
@@ -45,8 +46,13 @@ class SessionsChannel:
         self._resume = resume
         self._socket: zmq.Socket[bytes] | None = None
         self.fd = -1
+        # Of several certificates with the same names the first one is served.
+        hosts = settings.hosts[::-1]
         self.resumption: Resumption[Connection] = Resumption(
-            settings.worker, settings.lookup_timeout
+            settings.worker,
+            settings.lookup_timeout,
+            certificates={host.scope: hashlib.sha256(host.chain[0]).digest() for host in hosts},
+            names={host.scope: next(iter(host.names), NO_NAME) for host in hosts},
         )
         self.undeliverable = 0
 
@@ -58,11 +64,13 @@ class SessionsChannel:
         self._socket = dealer(context, settings.sessions_endpoint, settings.curve)
         self.fd = self._socket.fileno()
         epoll.register(self.fd, select.EPOLLIN)
+        self._socket.send(self.resumption.hello(), _NOBLOCK)
+        self.receive(0.0)
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """Send the puts that are collected, and close; they have :data:`LEAVE_WITHIN` to leave."""
         if self._socket is not None:
-            self._send(self._socket, math.inf)
+            self._send(self._socket, self.resumption.messages(now, last=True))
             self._socket.close(int(LEAVE_WITHIN * 1000))
 
     def exchange(self, now: float) -> None:
@@ -70,22 +78,21 @@ class SessionsChannel:
         resumption = self.resumption
         for connection in resumption.expired(now):
             self._resume(connection, None)
-        if self._socket is None or not self._send(self._socket, now):
+        frames = resumption.messages(now)
+        if not frames or self._socket is None:
             return
+        self._send(self._socket, frames)
         # A send takes in the descriptor's signal of what has arrived, be it an answer that nobody
         # awaits any more. Left unread it would keep every later one from being signalled
         # (zmq_getsockopt(3), ZMQ_FD), so a loop may wait only after a receive that found nothing.
         self.receive(now)
 
-    def _send(self, socket: zmq.Socket[bytes], now: float) -> bool:
-        """Send what is due; whether that was anything."""
-        frames = self.resumption.messages(now)
+    def _send(self, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
         for frame in frames:
             try:
                 socket.send(frame, _NOBLOCK)
             except zmq.Again:
                 self.undeliverable += 1
-        return bool(frames)
 
     def receive(self, now: float) -> None:
         """Take every answer there is: the descriptor tells of a change only."""

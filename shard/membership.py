@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from coordinator.errors import MessageError
 from coordinator.protocol import (
     ERROR_UNREGISTERED,
-    MAX_MARKS,
+    MAX_FIRST_OUTPUTS,
     SEED_BYTES,
     Order,
     Refusal,
@@ -130,7 +130,7 @@ class Membership:
         """
         self._identity = identity
         self._noise = noise
-        self._first_outputs: deque[bytes] = deque(maxlen=MAX_MARKS)
+        self._first_outputs: deque[bytes] = deque(maxlen=MAX_FIRST_OUTPUTS)
         self._number = 0
         self._kinds: dict[int, str] = {}
         self._awaited: tuple[int, float] | None = None

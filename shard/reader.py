@@ -127,7 +127,7 @@ class Reader:
         finally:
             self.acceptor.pause()
             self._end_all()
-            self.channel.close()
+            self.channel.close(time.monotonic())
             self._epoll.close()
             self._mailbox.close()
             self._finished()

@@ -9,6 +9,8 @@ used again, so that a late answer cannot reach another client.
   there are :data:`FLUSH_ENTRIES`. A lookup takes the waiting puts along. A coordinator that
   is asked for what it does not have *recalls* them: they leave at once, or, if there are none, the
   next ones leave after :data:`RECALLED_FLUSH_AFTER`.
+* **Purges**: each message says which *mark* of purges was known when its puts were issued. A new
+  one comes from the coordinator; what was issued before leaves at once, under the old one.
 * **Lookups have a deadline** after which the handshake goes on in full.
 * **A circuit breaker** keeps a lost coordinator from costing every client that deadline: after
   :data:`BREAKER_DEADLINES` of them in a row nobody is asked for, but for one probe every
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final, Generic, TypeVar
 
@@ -31,12 +33,14 @@ from coordinator.protocol import (
     MAX_VALUE_BYTES,
     Lookup,
     LookupOp,
+    Mark,
     Put,
     Recall,
     Refusal,
     decode_answers,
     encode_sessions,
 )
+from shard.lookup_counts import NO_NAME, LookupCounts
 
 __all__ = [
     "BREAKER_DEADLINES",
@@ -72,8 +76,6 @@ _MESSAGE_PUT_BYTES: Final = 1024 * 1024
 _MESSAGE_PUTS: Final = 1024
 _PUT_OVERHEAD: Final = 512
 """Bytes of a put besides its value, generously: scope, id, server name (255 characters)."""
-_REASONS: Final = 32
-"""Distinct miss reasons counted by name; a coordinator that sends more is counted as "other"."""
 
 Found = tuple[bytes, bytes]
 """(id, value) of a session."""
@@ -94,43 +96,60 @@ class Resumption(Generic[Owner]):
     """Sessions of one reader's connections. Reader thread only; counters may be read anywhere.
 
     :ivar due: when :meth:`expired` or :meth:`messages` next has something; infinity if never.
-    :ivar hits: lookups answered with a session.
-    :ivar misses: lookups without one, by reason; ``deadline`` and ``breaker`` are ours, the others
-        the coordinator's.
+    :ivar counts: lookups by server name, as `names` has it. Of the reasons why there is no session
+        ``deadline``, ``breaker`` and ``foreign`` are ours, the others the coordinator's.
     """
 
     __slots__ = (
+        "_certificates",
         "_deadlines_in_a_row",
         "_flush_at",
         "_lookups",
+        "_mark",
+        "_names",
         "_next_token",
+        "_oldest",
         "_outstanding",
         "_probe",
         "_probe_at",
         "_put_bytes",
         "_puts",
+        "_ready",
         "_recalled",
         "_sent_at",
         "_timeout",
         "_worker",
         "breaker",
+        "counts",
         "due",
-        "hits",
         "late",
         "malformed",
-        "misses",
         "opened",
         "puts_dropped",
         "puts_sent",
         "refused",
     )
 
-    def __init__(self, worker: str, lookup_timeout: float) -> None:
+    def __init__(
+        self,
+        worker: str,
+        lookup_timeout: float,
+        certificates: Mapping[bytes, bytes],
+        names: Mapping[bytes, str],
+    ) -> None:
         """
         :param worker: the worker's id, told to the coordinator with every message.
         :param lookup_timeout: seconds a handshake waits for an answer.
+        :param certificates: scope → SHA-256 of its certificate.
+        :param names: scope → the name under which its lookups are counted.
         """
         self._worker = worker
+        self._certificates = certificates
+        self._names = names
+        self.counts: dict[str, LookupCounts] = {}
+        self._mark = 0
+        self._ready: list[bytes] = []
+        self._oldest = 0.0
         self._timeout = lookup_timeout
         self._puts: deque[Put] = deque()
         self._put_bytes = 0
@@ -139,15 +158,13 @@ class Resumption(Generic[Owner]):
         self._recalled = False
         self._lookups: list[Lookup] = []
         # Every deadline is the same time away, so insertion order is deadline order.
-        self._outstanding: dict[int, tuple[float, Owner, Sequence[bytes]]] = {}
+        self._outstanding: dict[int, tuple[float, Owner, Sequence[bytes], LookupCounts]] = {}
         self._next_token = 1
         self._deadlines_in_a_row = 0
         self._probe = 0
         self._probe_at = 0.0
         self.breaker = Breaker.CLOSED
         self.due = math.inf
-        self.hits = 0
-        self.misses: dict[str, int] = {}
         self.late = 0
         self.malformed = 0
         self.refused = 0
@@ -166,14 +183,20 @@ class Resumption(Generic[Owner]):
         server_name: str | None,
         entries: Sequence[tuple[bytes, bytes]],
         now: float,
+        client: str | None = None,
     ) -> None:
-        """Sessions were given to a client: have them stored, a little later."""
+        """Sessions were given to a client: have them stored, a little later.
+
+        :param client: its identity, from its certificate.
+        """
         puts = self._puts
+        if not puts:
+            self._oldest = now
         for id_, value in entries:
             if len(value) > MAX_VALUE_BYTES:
                 self.puts_dropped += 1
                 continue
-            puts.append(Put(scope, id_, value, server_name))
+            puts.append(Put(scope, id_, value, server_name, client))
             self._put_bytes += len(value) + _PUT_OVERHEAD
         if self.breaker is not Breaker.CLOSED:
             while len(puts) > HELD_ENTRIES or self._put_bytes > HELD_BYTES:
@@ -200,12 +223,20 @@ class Resumption(Generic[Owner]):
 
         :param owner: what :meth:`received` and :meth:`expired` name in their answer.
         :param single_use: a TLS 1.3 ticket, to be taken (RFC 8446 §8.1).
+        :param ids: empty if none that it offers can be one of ours.
         :returns: the token under which the answer is awaited, or 0: nobody is asked, go on in full.
         """
+        name = self._names.get(scope, NO_NAME)
+        counts = self.counts.get(name)
+        if counts is None:
+            counts = self.counts[name] = LookupCounts()
+        if not ids:
+            counts.missed("foreign")
+            return 0
         probing = False
         if self.breaker is not Breaker.CLOSED:
             if self._probe or now < self._probe_at:
-                self._missed("breaker")
+                counts.missed("breaker")
                 return 0
             probing = True
         token = self._next_token
@@ -215,7 +246,7 @@ class Resumption(Generic[Owner]):
             self._probe = token
         op = LookupOp.TAKE if single_use else LookupOp.GET
         self._lookups.append(Lookup(token, op, scope, tuple(ids[:MAX_IDS])))
-        self._outstanding[token] = (now + self._timeout, owner, ids)
+        self._outstanding[token] = (now + self._timeout, owner, ids, counts)
         self.due = now
         return token
 
@@ -227,20 +258,20 @@ class Resumption(Generic[Owner]):
             self._probe = 0
         self._lookups = [lookup for lookup in self._lookups if lookup.token != token]
 
-    def messages(self, now: float) -> list[bytes]:
-        """The frames to send now, in order. Call it at the end of a round, once :attr:`due`; with
-        infinity, what is collected leaves whatever the time.
+    def messages(self, now: float, *, last: bool = False) -> list[bytes]:
+        """The frames to send now, in order. Call it at the end of a round, once :attr:`due`.
+
+        :param last: nothing follows: what is collected leaves whatever the time.
         """
-        frames: list[bytes] = []
+        frames, self._ready = self._ready, []
         lookups = self._lookups
         puts = self._puts
-        if lookups or now >= self._flush_at:
+        if lookups or last or now >= self._flush_at:
             while True:
-                batch = self._batch()
                 asked = lookups[:MAX_LOOKUPS]
-                if not batch and not asked:
+                if not puts and not asked:
                     break
-                frames.append(encode_sessions(self._worker, batch, asked))
+                frames.append(self._message(asked, now))
                 lookups = lookups[MAX_LOOKUPS:]
                 if not puts and not lookups:
                     break
@@ -262,6 +293,9 @@ class Resumption(Generic[Owner]):
         if isinstance(answers, Refusal):
             self.refused += 1
             return []
+        if isinstance(answers, Mark):
+            self._adopt(answers.mark, now)
+            return []
         if isinstance(answers, Recall):
             self._recall(now)
             return []
@@ -272,12 +306,12 @@ class Resumption(Generic[Owner]):
                 self.late += 1
                 continue
             self._answered(now)
-            _, owner, ids = waiting
+            _, owner, ids, counts = waiting
             if answer.id is not None and answer.value is not None and answer.id in ids:
-                self.hits += 1
+                counts.hits += 1
                 resumed.append((owner, (answer.id, answer.value)))
             else:
-                self._missed(answer.reason or "malformed")
+                counts.missed(answer.reason or "malformed")
                 resumed.append((owner, None))
         self._set_due()
         return resumed
@@ -290,9 +324,9 @@ class Resumption(Generic[Owner]):
             token = next(iter(outstanding))
             if outstanding[token][0] > now:
                 break
-            _, owner, _ = outstanding.pop(token)
+            _, owner, _, counts = outstanding.pop(token)
             given_up.append(owner)
-            self._missed("deadline")
+            counts.missed("deadline")
             self._deadline_passed(token, now)
         if given_up:
             self._lookups = [item for item in self._lookups if item.token in outstanding]
@@ -310,6 +344,40 @@ class Resumption(Generic[Owner]):
         self._recalled = True
         if self._puts and self.breaker is Breaker.CLOSED:
             self._flush_at = self.due = now
+
+    def hello(self) -> bytes:
+        """The first frame on a new connection; the answer is the mark."""
+        return encode_sessions(self._worker, (), (), mark=self._mark)
+
+    def _adopt(self, mark: int, now: float) -> None:
+        """A purge has begun, or the coordinator is another one."""
+        if mark == self._mark:
+            return
+        while self._puts:
+            self._ready.append(self._message((), now))
+        self._flush_at = math.inf
+        self._mark = mark
+        # Says that everything older has been handed over.
+        self._ready.append(self.hello())
+        self._set_due()
+
+    def _message(self, lookups: Sequence[Lookup], now: float) -> bytes:
+        """The next puts of those waiting, and these lookups."""
+        age = now - self._oldest
+        batch = self._batch()
+        certificates = self._certificates
+        return encode_sessions(
+            self._worker,
+            batch,
+            lookups,
+            age=age,
+            mark=self._mark,
+            certificates={
+                scope: certificates[scope]
+                for scope in {put.scope for put in batch}
+                if scope in certificates
+            },
+        )
 
     def _batch(self) -> list[Put]:
         """The next message's puts, taken from those waiting."""
@@ -349,14 +417,8 @@ class Resumption(Generic[Owner]):
         self._probe = 0
         self._probe_at = now + PROBE_INTERVAL
 
-    def _missed(self, reason: str) -> None:
-        misses = self.misses
-        if reason not in misses and len(misses) >= _REASONS:
-            reason = "other"
-        misses[reason] = misses.get(reason, 0) + 1
-
     def _set_due(self) -> None:
-        if self._lookups:
+        if self._lookups or self._ready:
             # An answer was taken in the round in which these were wanted: they leave in it all the
             # same.
             self.due = 0.0

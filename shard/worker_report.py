@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from shard.lookup_counts import merged
 from shard.reader import Reader
 from shard.resumption import Breaker
 
@@ -30,8 +31,7 @@ def readers_report(readers: Sequence[Reader], control: Mapping[str, int]) -> dic
             "failed": sum(one.failed_handshakes for one in servings),
         },
         "lookups": {
-            "hits": sum(one.hits for one in resumptions),
-            "misses": _added(one.misses for one in resumptions),
+            **merged(one.counts for one in resumptions),
             "late": sum(one.late for one in resumptions),
         },
         "puts": {

@@ -48,6 +48,7 @@ class _Snapshot(Collector):
         yield from _entropy(coordinator["entropy"])
         yield from _deployment(status["server"])
         yield from _workers(status["workers"])
+        yield from _lookups(status["workers"])
         yield from _resumption(status["workers"])
         yield from _drbgs(status["workers"])
 
@@ -169,8 +170,6 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
 
 
 def _resumption(workers: list[dict[str, Any]]) -> Iterator[_Family]:
-    hits = _of_worker("counter", "lookup_hits", "Session lookups that found one.")
-    misses = _of_worker("counter", "lookup_misses", "Session lookups that found none.", "reason")
     late = _of_worker("counter", "lookup_late_answers", "Answers after the deadline.")
     puts = _of_worker("counter", "session_puts", "Sessions sent, or dropped unsent.", "outcome")
     breaker = _of_worker("gauge", "breaker_open", "1 while it does not ask the coordinator.")
@@ -185,9 +184,6 @@ def _resumption(workers: list[dict[str, Any]]) -> Iterator[_Family]:
     }
     for worker in workers:
         id_ = worker["id"]
-        hits.add_metric([id_], worker["lookups"]["hits"])
-        for reason, value in worker["lookups"]["misses"].items():
-            misses.add_metric([id_, reason], value)
         late.add_metric([id_], worker["lookups"]["late"])
         for outcome, value in worker["puts"].items():
             puts.add_metric([id_, outcome], value)
@@ -196,7 +192,7 @@ def _resumption(workers: list[dict[str, Any]]) -> Iterator[_Family]:
         for endpoint, counts in worker["messages"].items():
             for what, family in lost.items():
                 family.add_metric([id_, endpoint], counts[what])
-    yield from (hits, misses, late, puts, breaker, opened, *lost.values())
+    yield from (late, puts, breaker, opened, *lost.values())
 
 
 def _drbgs(workers: list[dict[str, Any]]) -> Iterator[_Family]:
@@ -217,3 +213,21 @@ def _drbgs(workers: list[dict[str, Any]]) -> Iterator[_Family]:
             seed.add_metric(labels, 1.0)
         failed.add_metric([id_], float(drbg["failed"]))
     yield from (requests, reseeds, age, seed, failed)
+
+
+def _lookups(workers: list[dict[str, Any]]) -> Iterator[_Family]:
+    hits = _of_worker("counter", "lookup_hits", "Session lookups that found one.", "server_name")
+    misses = _of_worker(
+        "counter", "lookup_misses", "Session lookups that found none.", "server_name", "reason"
+    )
+    for worker in workers:
+        for name, lookups in _by_server_name(worker["lookups"]).items():
+            hits.add_metric([worker["id"], name], lookups["hits"])
+            for reason, value in lookups["misses"].items():
+                misses.add_metric([worker["id"], name, reason], value)
+    yield from (hits, misses)
+
+
+def _by_server_name(lookups: dict[str, Any]) -> dict[str, Any]:
+    """A worker of an earlier version tells sums only; an empty label is as good as none."""
+    return lookups["server_names"] or {"": lookups}

@@ -10,9 +10,11 @@ import click
 from coordinator.errors import CommandRefusedError
 from coordinator.protocol import ERROR_ABSENT
 from shard.cli.connecting import Target, connected, target_options
+from shard.settings.values import parse_duration
 
 __all__ = ["drain", "purge", "reload", "rotate", "scale"]
 
+HASH_BYTES: Final = 32
 MARGIN: Final = 2.0
 """Seconds by which the command outwaits the coordinator, whose answer says more."""
 REGISTERED_WITHIN: Final = 5.0
@@ -78,13 +80,54 @@ def rotate(drbg: bool, timeout: float, target: Target) -> None:
     click.echo(f"{text}, {local} on local randomness alone" if local else text)
 
 
+def _hash(_: click.Context, __: click.Parameter, value: str | None) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        converted = bytes.fromhex(value.replace(":", ""))
+    except ValueError:
+        converted = b""
+    if len(converted) != HASH_BYTES:
+        raise click.BadParameter("expected 64 hexadecimal digits, with or without colons")
+    return converted
+
+
+def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    try:
+        seconds = None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if seconds == 0:
+        raise click.BadParameter("expected more than 0 s; without it, sessions of any age go")
+    return seconds
+
+
 @click.command()
-@click.argument("what", type=click.Choice(["all"]))
+@click.argument("what", type=click.Choice(["all"]), required=False)
+@click.option("--scope", callback=_hash, metavar="HEX", help="Of this scope; the status has them.")
+@click.option("--server-name", metavar="NAME", help="Whose client asked for this name.")
+@click.option(
+    "--certificate",
+    callback=_hash,
+    metavar="FINGERPRINT",
+    help="Made under the certificate with this SHA-256.",
+)
+@click.option("--client", metavar="IDENTITY", help="Whose client showed this identity.")
+@click.option("--worker", metavar="ID", help="Issued by this worker.")
+@click.option(
+    "--older-than", callback=_duration, metavar="DURATION", help="Issued so long ago or earlier."
+)
 @_timeout_option
 @target_options
-def purge(what: str, timeout: float, target: Target) -> None:
-    """Forget sessions: their clients make a full handshake next time."""
-    reply = _order(target, "purge", {what: True}, timeout)
+def purge(what: str | None, timeout: float, target: Target, **conditions: Any) -> None:
+    """Forget sessions: their clients make a full handshake next time.
+
+    Either all of them, or those for which every condition is true.
+    """
+    body = {name: value for name, value in conditions.items() if value is not None}
+    if (what is None) == (not body):
+        raise click.UsageError("say `all`, or which: see --help for the conditions")
+    reply = _order(target, "purge", body or {"all": True}, timeout)
     count = reply.get("sessions", 0)
     click.echo(f"{count} {'session' if count == 1 else 'sessions'} purged")
 

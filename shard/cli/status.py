@@ -40,6 +40,7 @@ def render(shown: Mapping[str, Any]) -> str:
             [_worker_row(worker) for worker in sorted(shown["workers"], key=_slot)],
         ),
         "",
+        *_lookups(shown["workers"]),
         _sessions(coordinator["sessions"]),
         _entropy(coordinator["entropy"]),
     ]
@@ -57,9 +58,31 @@ def _slot(worker: Mapping[str, Any]) -> tuple[str, int, str]:
     return str(worker.get("group")), int(worker.get("slot") or 0), str(worker["id"])
 
 
+def _lookups(workers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Who came back with a session, by worker and server name; nothing if nobody did."""
+    rows = [
+        (
+            worker["id"],
+            name,
+            str(lookups["hits"]),
+            str(sum(lookups["misses"].values())),
+            _reasons(lookups["misses"]) or "-",
+        )
+        for worker in sorted(workers, key=_slot)
+        for name, lookups in worker["lookups"].get("server_names", {}).items()
+    ]
+    if not rows:
+        return []
+    return [*table(("WORKER", "SERVER NAME", "HITS", "MISSES", "WHY"), rows), ""]
+
+
+def _reasons(misses: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in misses.items() if count)
+
+
 def _sessions(sessions: Mapping[str, Any]) -> str:
     misses = sessions["misses"]
-    reasons = ", ".join(f"{count} {reason}" for reason, count in misses.items() if count)
+    reasons = _reasons(misses)
     text = (
         f"sessions  {sessions['entries']} in {_size(sessions['bytes'])}, {sessions['hits']} hits, "
         f"{sum(misses.values())} misses"

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from coordinator.lookups import SessionDesk
@@ -22,6 +23,7 @@ from coordinator.protocol import (
     encode_answers,
     encode_sessions,
 )
+from coordinator.purges import PurgeFilter
 from coordinator.sessions import ENTRY_OVERHEAD, SessionCache
 
 SCOPE = os.urandom(32)
@@ -112,7 +114,7 @@ def memory(entries: int, batch: int) -> None:
     named = 0
     for first in range(0, entries, batch):
         puts = [
-            Put(os.urandom(32), os.urandom(32), os.urandom(VALUE_BYTES), "a.example")
+            Put(SCOPE, os.urandom(32), os.urandom(VALUE_BYTES), "a.example")
             for _ in range(min(batch, entries - first))
         ]
         request = decode_sessions(encode_sessions("host-1234-0.1", puts, []))
@@ -124,20 +126,67 @@ def memory(entries: int, batch: int) -> None:
     print(f"{label:<52} {used:8.0f} bytes (charged {ENTRY_OVERHEAD})")
 
 
+def flat(puts: int, max_bytes: int) -> None:
+    """Resident memory while far more is put than there is room for, the broker's way."""
+    cache = SessionCache(ttl=3600, max_bytes=max_bytes, max_entries=1_000_000)
+    desk = SessionDesk(cache, ParkingTable(park=0.015))
+    started = resident_bytes()
+    seen = []
+    for first in range(0, puts, 16):
+        batch = [
+            Put(SCOPE, os.urandom(32), os.urandom(VALUE_BYTES), "a.example") for _ in range(16)
+        ]
+        desk.handle(b"reader", decode_sessions(encode_sessions("w-0", batch, [])), first * 1e-6)
+        if (first + 16) % (puts // 10) == 0:
+            seen.append(resident_bytes() - started)
+    text = " ".join(f"{size / 2**20:.1f}" for size in seen)
+    print(f"{puts} puts, bound {max_bytes / 2**20:.0f} MiB, {len(cache)} entries: MiB resident")
+    print(f"  after each tenth: {text}")
+
+
+def stalls(entries: int) -> None:
+    """The longest that one put and one step of a purge take in a large cache."""
+    cache = SessionCache(ttl=3600, max_bytes=1 << 40, max_entries=entries)
+    longest = 0.0
+    for _ in range(entries):
+        id_ = os.urandom(32)
+        started = time.thread_time()
+        cache.put(SCOPE, id_, b"", "a.example", "w-0", 0.0)
+        longest = max(longest, time.thread_time() - started)
+    print(f"{f'{entries} entries: longest put':<52} {longest * 1e3:8.2f} ms")
+    for label, what in (("of none", PurgeFilter(worker="w-1")), ("of all", PurgeFilter())):
+        longest = total = 0.0
+        cache.begin_purge(what, 0.0)
+        more = True
+        while more:
+            started = time.thread_time()
+            more = cache.purge_step()
+            spent = time.thread_time() - started
+            longest, total = max(longest, spent), total + spent
+        print(f"{f'  purge {label}: all of it':<52} {total * 1e3:8.2f} ms")
+        print(f"{f'  purge {label}: longest step':<52} {longest * 1e3:8.2f} ms")
+
+
 def main() -> None:
     """Print all figures."""
+    alone(lambda: flat(1_000_000, 10 * 2**20))
+    for entries in (87_000, 170_000, 180_000, 350_000):
+        for batch in (1, 16):
+            alone(partial(memory, entries, batch))
     operations(200_000)
     messages(5_000)
+    stalls(1_000_000)
+
+
+def alone(work: Callable[[], None]) -> None:
+    """In a process of its own, as memory that was freed is used again."""
     sys.stdout.flush()
-    for entries in (87_000, 170_000, 175_000, 350_000):
-        for batch in (1, 16):
-            # In a process of its own, as memory that was freed is used again.
-            pid = os.fork()
-            if pid == 0:
-                memory(entries, batch)
-                sys.stdout.flush()
-                os._exit(0)
-            os.waitpid(pid, 0)
+    pid = os.fork()
+    if pid == 0:
+        work()
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def line(folder: Path, certificate: Certificate) -> Iterator[Line]:
         try:
             yield made
         finally:
-            channel.close()
+            channel.close(time.monotonic())
             router.close(0)
             context.term()
 

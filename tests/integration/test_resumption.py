@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.client import TlsStream, Visit, client_context, visit
+from tests.certificates import Certificate
+from tests.client import TlsStream, Visit, client_context, close_orderly, visit
 from tests.server import Server
+from tests.waiting import eventually
 
 AT_LEAST = 0.99
 """Share of returning visits that must resume."""
@@ -112,3 +118,44 @@ def test_a_session_of_a_connection_that_is_still_open_resumes(hello: Server) -> 
         first.facts()
         assert visit(hello.address, context, first.tls.session).resumed
         assert first.facts()["resumed"] is False
+
+
+@contextlib.contextmanager
+def another_server(certificate: Certificate) -> Iterator[tuple[str, int]]:
+    """OpenSSL's own tickets, for one client."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.cert, certificate.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            plain, _ = listener.accept()
+            tls = context.wrap_socket(plain, server_side=True)
+            tls.sendall(b"hello")
+            close_orderly(tls)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()
+        thread.join(5)
+
+
+def test_a_session_of_another_server_is_noticed_and_gets_a_full_handshake(hello: Server) -> None:
+    context = client_context(hello.certificate, "TLSv1.3")
+    with another_server(hello.certificate) as address:
+        plain = socket.create_connection(address, timeout=5)
+        tls = context.wrap_socket(plain, server_hostname="localhost")
+        assert tls.recv(100) == b"hello"
+        session = tls.session
+        close_orderly(tls)
+    assert session is not None
+    assert session.has_ticket
+    made = visit(hello.address, context, session)
+    assert not made.resumed
+
+    def foreign() -> int:
+        (worker,) = (w for w in hello.workers() if w["id"] == made.worker)
+        count: int = worker["lookups"]["misses"].get("foreign", 0)
+        return count
+
+    assert eventually(foreign, within=5, what="the miss is counted") == 1
+    assert visit(hello.address, context, made.session).resumed

@@ -37,6 +37,10 @@ pub struct ClientHello {
     pub session_id: Option<[u8; ID_LEN]>,
     /// PSK identities (RFC 8446 §4.2.11) of the length of ours, in the client's order.
     pub identities: Vec<[u8; ID_LEN]>,
+    /// legacy_session_id has another length than ours, and is not empty.
+    pub foreign_session_id: bool,
+    /// A PSK identity has another length than ours.
+    pub foreign_identity: bool,
 }
 
 /// ChaCha20-Poly1305 suites (RFC 8446 §B.4, RFC 7905 §2).
@@ -55,6 +59,14 @@ impl ClientHello {
             self.identities.clone()
         } else {
             self.session_id.into_iter().collect()
+        }
+    }
+
+    /// It offers a session that cannot be one of ours, if TLS 1.3 is (not) what will be negotiated.
+    pub fn offers_foreign(&self, tls13: bool) -> bool {
+        match tls13 {
+            true => self.foreign_identity,
+            false => self.foreign_session_id,
         }
     }
 }
@@ -174,7 +186,9 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
     let mut fields = Fields(body);
     let mut hello = ClientHello::default();
     fields.take(2 + 32)?; // legacy_version, random
-    hello.session_id = fields.vector8()?.0.try_into().ok();
+    let session_id = fields.vector8()?;
+    hello.session_id = session_id.0.try_into().ok();
+    hello.foreign_session_id = hello.session_id.is_none() && !session_id.is_empty();
     hello.first_suite = Some(fields.vector16()?.u16()?);
     fields.vector8()?; // legacy_compression_methods
     if fields.is_empty() {
@@ -187,7 +201,9 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
         match kind {
             EXT_SERVER_NAME => hello.server_name = server_name(data)?,
             EXT_SUPPORTED_VERSIONS => hello.offers_tls13 = versions(data)?.contains(&TLS13),
-            EXT_PRE_SHARED_KEY => hello.identities = identities(data)?,
+            EXT_PRE_SHARED_KEY => {
+                (hello.identities, hello.foreign_identity) = identities(data)?;
+            }
             _ => {}
         }
     }
@@ -218,9 +234,11 @@ fn versions(mut data: Fields) -> Option<Vec<u16>> {
     Some(versions)
 }
 
-fn identities(mut data: Fields) -> Option<Vec<[u8; ID_LEN]>> {
+/// Those of our length, and whether there are others.
+fn identities(mut data: Fields) -> Option<(Vec<[u8; ID_LEN]>, bool)> {
     let mut list = data.vector16()?;
     let mut ours = Vec::new();
+    let mut foreign = false;
     while !list.is_empty() {
         let identity = list.vector16()?;
         list.take(4)?; // obfuscated_ticket_age
@@ -228,9 +246,11 @@ fn identities(mut data: Fields) -> Option<Vec<[u8; ID_LEN]>> {
             if ours.len() < MAX_IDS {
                 ours.push(id);
             }
+        } else {
+            foreign = true;
         }
     }
-    Some(ours)
+    Some((ours, foreign))
 }
 
 #[cfg(test)]

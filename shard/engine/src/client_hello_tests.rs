@@ -85,6 +85,7 @@ fn names_versions_and_ids_are_read() {
     assert_eq!(hello.identities, [[2; 32], [4; 32]]);
     assert_eq!(hello.offered_ids(true), [[2; 32], [4; 32]]);
     assert_eq!(hello.offered_ids(false), [[0xaa; 32]]);
+    assert!(!hello.foreign_session_id);
 }
 
 #[test]
@@ -113,6 +114,8 @@ fn ids_of_other_lengths_are_not_ours() {
             panic!("not read");
         };
         assert!(hello.identities.is_empty());
+        assert!(hello.offers_foreign(true));
+        assert_eq!(hello.offers_foreign(false), (1..32).contains(&length));
     }
 }
 

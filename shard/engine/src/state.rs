@@ -156,16 +156,18 @@ impl State {
         let host = context.host(hello.server_name.as_deref());
         self.scope = host.scope;
         self.server_name.clone_from(&hello.server_name);
+        let tls13 = hello.offers_tls13;
         let ids = match context.resumption {
-            true => hello.offered_ids(hello.offers_tls13),
+            true => hello.offered_ids(tls13),
             false => Vec::new(),
         };
-        if ids.is_empty() {
+        let foreign = context.resumption && hello.offers_foreign(tls13);
+        if ids.is_empty() && !foreign {
             self.begin(host.configuration(&hello, false), &raw, step);
             return;
         }
         step.effects.push(Effect::SessionWanted {
-            single_use: hello.offers_tls13,
+            single_use: tls13,
             scope: self.scope,
             ids,
             server_name: hello.server_name.clone(),

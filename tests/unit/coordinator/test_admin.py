@@ -96,7 +96,11 @@ def test_metrics_show_workers_that_exist_and_no_others(
     stats = {
         "connections": 3,
         "handshakes": {"full": 5, "resumed": 7},
-        "lookups": {"hits": 7, "misses": {"deadline": 2}},
+        "lookups": {
+            "hits": 7,
+            "misses": {"deadline": 2},
+            "server_names": {"a.example": {"hits": 7, "misses": {"deadline": 2}}},
+        },
         "ended": {"done": 4},
         "puts": {"sent": 8, "dropped": 1},
         "messages": {"control": {"refused": 6}},
@@ -116,7 +120,9 @@ def test_metrics_show_workers_that_exist_and_no_others(
     worker = ("worker", "a-0.1")
     assert found["shardtls_worker_connections", (worker,)] == 3
     assert found["shardtls_worker_handshakes_total", (("kind", "resumed"), worker)] == 7
-    assert found["shardtls_worker_lookup_misses_total", (("reason", "deadline"), worker)] == 2
+    assert found["shardtls_worker_lookup_hits_total", (("server_name", "a.example"), worker)] == 7
+    missed = (("reason", "deadline"), ("server_name", "a.example"), worker)
+    assert found["shardtls_worker_lookup_misses_total", missed] == 2
     assert found["shardtls_worker_connections_ended_total", (("reason", "done"), worker)] == 4
     assert found["shardtls_worker_session_puts_total", (("outcome", "dropped"), worker)] == 1
     refused = "shardtls_worker_messages_refused_total"

@@ -19,6 +19,7 @@ from coordinator.protocol import (
     Answer,
     Lookup,
     LookupOp,
+    Mark,
     Put,
     Recall,
     Refusal,
@@ -47,7 +48,7 @@ def take(reader: Reader, *numbers: int) -> None:
     reader.send(encode_sessions("w", [], lookups))
 
 
-def receive(reader: Reader) -> tuple[Answer, ...] | Recall | Refusal:
+def receive(reader: Reader) -> tuple[Answer, ...] | Mark | Recall | Refusal:
     assert reader.poll(5000), "no answer within 5 s"
     return decode_answers(reader.recv())
 
@@ -56,7 +57,7 @@ def answers(reader: Reader, count: int) -> list[Answer]:
     received: list[Answer] = []
     while len(received) < count:
         batch = receive(reader)
-        assert not isinstance(batch, Refusal), batch
+        assert isinstance(batch, tuple | Recall), batch
         if not isinstance(batch, Recall):
             received += batch
     return received

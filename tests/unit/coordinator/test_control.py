@@ -309,8 +309,12 @@ def test_rotate_names_the_workers_that_cannot_reseed_and_waits_for_none_of_them(
 
 def test_purge_tells_how_many(script: Script) -> None:
     script.cache.put(b"s" * 32, b"i" * 32, b"v", None, "w", 0.0)
-    assert script.reply(CLI, "purge", {}) == {"ok": True, "sessions": 1}
-    assert script.refusal(CLI, "purge", {"server_name": "a"}).code == "refused"
+    assert script.ask(CLI, "purge", {}) == []
+    assert decoded(script.desk.advance_purges(0.0)) == [
+        (CLI, Reply(5, {"ok": True, "sessions": 1}))
+    ]
+    assert decoded(script.desk.advance_purges(0.0)) == []
+    assert script.desk.purges.due is None
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from coordinator.protocol import (
     Answer,
     Lookup,
     LookupOp,
+    Mark,
     Order,
     Put,
     Recall,
@@ -38,6 +39,7 @@ from coordinator.protocol import (
     encode_ack,
     encode_answers,
     encode_error,
+    encode_mark,
     encode_order,
     encode_recall,
     encode_reply,
@@ -58,7 +60,7 @@ scopes = st.binary(min_size=SCOPE_BYTES, max_size=SCOPE_BYTES)
 ids = st.binary(min_size=ID_BYTES, max_size=ID_BYTES)
 tokens = st.integers(0, MAX_TOKEN)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=255)
-puts = st.builds(Put, scopes, ids, st.binary(max_size=300), st.none() | names)
+puts = st.builds(Put, scopes, ids, st.binary(max_size=300), st.none() | names, st.none() | names)
 lookups = st.builds(
     Lookup,
     tokens,
@@ -82,6 +84,32 @@ def test_a_sessions_message_survives(
 ) -> None:
     frame = encode_sessions(worker, some_puts, some_lookups)
     assert decode_sessions(frame) == SessionsRequest(worker, tuple(some_puts), tuple(some_lookups))
+
+
+@given(st.integers(0, 10**9), st.none() | tokens, st.dictionaries(scopes, ids, max_size=3))
+def test_what_is_said_of_puts_survives(
+    age: int, mark: int | None, certificates: dict[bytes, bytes]
+) -> None:
+    put = Put(SCOPE, ID, b"v", None)
+    seconds = age / 1000 + 0.0001
+    frame = encode_sessions("w", [put], [], age=seconds, mark=mark, certificates=certificates)
+    request = decode_sessions(frame)
+    assert request == SessionsRequest("w", (put,), (), request.age, mark, certificates)
+    assert seconds - 0.0011 <= request.age <= seconds
+
+
+def test_a_worker_of_the_version_before_is_understood() -> None:
+    frame = msgpack.packb([VERSION, "sessions", "w", [[SCOPE, ID, b"v", "a"]], []])
+    assert decode_sessions(frame) == SessionsRequest("w", (Put(SCOPE, ID, b"v", "a"),), ())
+
+
+def test_a_newer_worker_may_say_more() -> None:
+    assert decode_sessions(sessions(about={"weather": "fine", "mark": 5})).mark == 5
+
+
+@given(tokens)
+def test_a_mark_survives(mark: int) -> None:
+    assert decode_answers(encode_mark(mark)) == Mark(mark)
 
 
 @given(st.lists(answers, max_size=5))
@@ -117,7 +145,9 @@ anything = st.recursive(
     | st.floats()
     | st.binary(max_size=40)
     | st.text(st.characters(codec="utf-8"), max_size=20)
-    | st.sampled_from([VERSION, "sessions", "answers", "error", "ack", "reply", "order", SCOPE]),
+    | st.sampled_from(
+        [VERSION, "sessions", "answers", "mark", "age", "error", "ack", "reply", "order", SCOPE]
+    ),
     lambda inner: (
         st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
     ),
@@ -156,8 +186,11 @@ def test_wrong_values_in_a_right_envelope_are_refused_and_nothing_worse(
         decode(msgpack.packb(message))
 
 
-def sessions(*, worker: Any = "w", some_puts: Any = (), some_lookups: Any = ()) -> bytes:
-    packed: bytes = msgpack.packb([VERSION, "sessions", worker, some_puts, some_lookups])
+def sessions(
+    *, worker: Any = "w", some_puts: Any = (), some_lookups: Any = (), about: Any = None
+) -> bytes:
+    fields = [VERSION, "sessions", worker, some_puts, some_lookups]
+    packed: bytes = msgpack.packb(fields if about is None else [*fields, about])
     return packed
 
 
@@ -183,10 +216,25 @@ def sessions(*, worker: Any = "w", some_puts: Any = (), some_lookups: Any = ()) 
         (sessions(some_lookups=[[-1, 0, SCOPE, [ID]]]), "shape"),
         (sessions(some_lookups=[[MAX_TOKEN + 1, 0, SCOPE, [ID]]]), "shape"),
         (sessions(some_lookups=[[1.0, 0, SCOPE, [ID]]]), "shape"),
+        (sessions(some_puts=[[SCOPE, ID, b"v", None, ""]]), "shape"),
+        (sessions(some_puts=[[SCOPE, ID, b"v", None, None, None]]), "shape"),
+        (sessions(about=[]), "shape"),
+        (sessions(about={"age": -1}), "shape"),
+        (sessions(about={"age": 1.5}), "shape"),
+        (sessions(about={"age": 2**63}), "shape"),
+        (sessions(about={"mark": None}), "shape"),
+        (sessions(about={"mark": -1}), "shape"),
+        (sessions(about={"certificates": []}), "shape"),
+        (sessions(about={"certificates": {"name": ID}}), "shape"),
+        (sessions(about={"certificates": {SCOPE: ID + b"x"}}), "shape"),
+        (
+            sessions(about={"certificates": {n.to_bytes(32, "big"): ID for n in range(4097)}}),
+            "size",
+        ),
         (msgpack.packb([VERSION + 1, "sessions", "w", [], []]), "version"),
         (msgpack.packb([True, "sessions", "w", [], []]), "version"),
         (msgpack.packb([VERSION, "session", "w", [], []]), "type"),
-        (msgpack.packb([VERSION, "sessions", "w", [], [], []]), "shape"),
+        (msgpack.packb([VERSION, "sessions", "w", [], [], {}, []]), "shape"),
         (b"\xc4" + bytes(MAX_MESSAGE_BYTES), "size"),
     ],
 )

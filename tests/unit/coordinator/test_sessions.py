@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.sessions import ENTRY_OVERHEAD, MissReason, SessionCache
+from coordinator.sessions import ENTRY_OVERHEAD, PART_ENTRIES, MissReason, SessionCache
 
 SCOPE = b"s" * 32
 OTHER = b"o" * 32
@@ -10,6 +10,10 @@ OTHER = b"o" * 32
 
 def id_of(number: int) -> bytes:
     return number.to_bytes(32, "big")
+
+
+def from_id(id_: bytes) -> int:
+    return int.from_bytes(id_, "big")
 
 
 def cache(
@@ -21,7 +25,7 @@ def cache(
 
 
 def put(sessions: SessionCache, number: int, value: bytes = b"v", now: float = 0.0) -> bool:
-    return sessions.put(SCOPE, id_of(number), value, None, "w", now)
+    return sessions.put(SCOPE, id_of(number), value, None, "w", now) is None
 
 
 def test_get_finds_again_and_again() -> None:
@@ -45,16 +49,14 @@ def test_what_was_used_cannot_be_put_again() -> None:
     put(sessions, 1)
     sessions.take(SCOPE, id_of(1), 0.0)
     assert not put(sessions, 1)
-    sessions.purge()
-    assert not put(sessions, 1)
     assert sessions.take(SCOPE, id_of(1), 0.0) is MissReason.USED
 
 
 def test_a_session_is_never_found_under_another_scope() -> None:
     sessions = cache()
     put(sessions, 1)
-    assert sessions.get(OTHER, id_of(1), 0.0) is MissReason.UNKNOWN
-    assert sessions.take(OTHER, id_of(1), 0.0) is MissReason.UNKNOWN
+    assert sessions.get(OTHER, id_of(1), 0.0) is MissReason.SCOPE
+    assert sessions.take(OTHER, id_of(1), 0.0) is MissReason.SCOPE
     assert sessions.get(SCOPE, id_of(1), 0.0) == b"v"
 
 
@@ -147,14 +149,56 @@ def test_sweep_removes_the_expired_in_bounded_steps() -> None:
     assert sessions.get(SCOPE, id_of(9), 10.0) == b"v"
 
 
-def test_purge_tells_how_many_and_forgets_them() -> None:
-    sessions = cache()
-    for number in range(7):
+def test_a_large_cache_keeps_its_bounds_over_all_parts() -> None:
+    """Parts are no bounds of their own: what is put goes in, whatever part it falls into."""
+    sessions = cache(max_bytes=1 << 40, max_entries=20 * PART_ENTRIES)
+    for number in range(30 * PART_ENTRIES):
+        assert put(sessions, number)
+        assert len(sessions) <= sessions.max_entries
+    assert len(sessions) == sessions.max_entries == len(list(sessions))
+    assert sessions.evicted == 10 * PART_ENTRIES
+    assert sum(number % 2 for number in map(from_id, sessions)) > 9 * PART_ENTRIES
+    # Nearly all that is left are the newest.
+    newest = sum(from_id(id_) >= 10 * PART_ENTRIES for id_ in sessions)
+    assert newest > 0.98 * len(sessions)
+
+
+def test_room_is_made_by_another_part_if_its_own_is_empty() -> None:
+    sessions = cache(max_bytes=1 << 40, max_entries=PART_ENTRIES + 1)
+    for number in range(PART_ENTRIES + 1):
         put(sessions, number)
-    assert sessions.purge() == 7
-    assert (len(sessions), sessions.bytes_charged, sessions.purged) == (0, 0, 7)
-    assert sessions.get(SCOPE, id_of(1), 0.0) is MissReason.UNKNOWN
-    assert put(sessions, 1)
+    sessions.max_entries = 1
+    for number in range(100):
+        assert put(sessions, PART_ENTRIES + 1 + number)
+    assert len(sessions) == 1
+
+
+def test_sweep_reaches_every_part() -> None:
+    sessions = cache(ttl=10.0, max_entries=10 * PART_ENTRIES)
+    sessions.max_bytes = 1 << 40
+    for number in range(1000):
+        put(sessions, number)
+    removed = []
+    while sessions:
+        removed.append(sessions.sweep(10.0, limit=300))
+    assert removed == [300, 300, 300, 100]
+
+
+def test_an_id_that_is_there_under_another_scope_cannot_be_displaced() -> None:
+    sessions = cache()
+    put(sessions, 1)
+    assert sessions.put(OTHER, id_of(1), b"x", None, "w", 0.0) is MissReason.SCOPE
+    assert sessions.refused == 1
+    assert sessions.get(SCOPE, id_of(1), 0.0) == b"v"
+
+
+def test_a_life_begins_with_its_issue() -> None:
+    sessions = cache(ttl=10.0)
+    sessions.put(SCOPE, id_of(1), b"v", None, "w", 100.0, age=4.0)
+    assert sessions.get(SCOPE, id_of(1), 105.9) == b"v"
+    assert sessions.get(SCOPE, id_of(1), 106.0) is MissReason.EXPIRED
+    assert sessions.put(SCOPE, id_of(2), b"v", None, "w", 100.0, age=10.0) is MissReason.EXPIRED
+    assert sessions.get(SCOPE, id_of(2), 100.0) is MissReason.EXPIRED
 
 
 def test_the_memory_of_used_ids_is_bounded() -> None:

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from coordinator.errors import MessageError
-from coordinator.stats import MessageStats, SupervisorStats, WorkerStats
+from coordinator.stats import (
+    MAX_SERVER_NAMES,
+    OTHER,
+    LookupStats,
+    MessageStats,
+    SupervisorStats,
+    WorkerStats,
+)
 
 
 def test_a_whole_report_is_read() -> None:
@@ -14,7 +21,12 @@ def test_a_whole_report_is_read() -> None:
         {
             "connections": 3,
             "handshakes": {"full": 5, "resumed": 7, "failed": 1},
-            "lookups": {"hits": 7, "misses": {"deadline": 2}, "late": 4},
+            "lookups": {
+                "hits": 7,
+                "misses": {"deadline": 2},
+                "server_names": {"a.example": {"hits": 7, "misses": {"deadline": 2}}},
+                "late": 4,
+            },
             "puts": {"sent": 11, "dropped": 2},
             "breaker": "open",
             "breaker_opened": 3,
@@ -29,7 +41,8 @@ def test_a_whole_report_is_read() -> None:
         }
     )
     assert (stats.full, stats.resumed, stats.failed) == (5, 7, 1)
-    assert stats.lookup_misses == {"deadline": 2}
+    assert stats.lookups == LookupStats(7, {"deadline": 2})
+    assert stats.server_names == {"a.example": stats.lookups}
     assert (stats.received_bytes, stats.sent_bytes) == (10, 20)
     assert stats.drbg.last_reseed_age == 1.5
     assert not stats.drbg.failed
@@ -43,6 +56,22 @@ def test_a_failed_generator_and_a_local_seed_are_read() -> None:
     drbg = {"failed": True, "seeded_from": "local", "local_reason": "no answer"}
     stats = WorkerStats.read({"drbg": drbg}).drbg
     assert (stats.failed, stats.seeded_from, stats.local_reason) == (True, "local", "no answer")
+
+
+def test_server_names_are_bounded_and_the_first_ones_stay() -> None:
+    """However many names a worker tells, and in every report the same."""
+    names = {f"{n}.example": {"hits": 1, "misses": {"used": n % 2}} for n in range(100)}
+    stats = WorkerStats.read({"lookups": {"server_names": {**names, OTHER: {"hits": 5}}}})
+    assert list(stats.server_names)[:MAX_SERVER_NAMES] == list(names)[:MAX_SERVER_NAMES]
+    assert len(stats.server_names) == MAX_SERVER_NAMES + 1
+    rest = 100 - MAX_SERVER_NAMES
+    assert stats.server_names[OTHER] == LookupStats(rest + 5, {"used": rest // 2})
+
+
+@pytest.mark.parametrize("name", [1, "n" * 256, "a\nb", b"a"])
+def test_a_server_name_is_a_short_printable_string(name: object) -> None:
+    with pytest.raises(MessageError):
+        WorkerStats.read({"lookups": {"server_names": {name: {}}}})
 
 
 def test_an_empty_report_is_all_zero() -> None:

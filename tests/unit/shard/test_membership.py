@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator.protocol import (
-    MAX_MARKS,
+    MAX_FIRST_OUTPUTS,
     Ack,
     Request,
     decode_control,
@@ -176,11 +176,13 @@ def test_a_first_output_is_told_once_with_the_next_heartbeat() -> None:
 
 def test_no_more_first_outputs_are_kept_than_a_heartbeat_may_have() -> None:
     script = Script()
-    for number in range(MAX_MARKS + 1):
+    for number in range(MAX_FIRST_OUTPUTS + 1):
         script.membership.note_first_output(bytes([number]) * 32)
     script.register(1.0)
     (request,) = script.said(1.0)
-    assert [mark[0] for mark in request.body["first_outputs"]] == list(range(1, MAX_MARKS + 1))
+    assert [mark[0] for mark in request.body["first_outputs"]] == list(
+        range(1, MAX_FIRST_OUTPUTS + 1)
+    )
 
 
 def test_a_seed_is_not_in_the_repr() -> None:

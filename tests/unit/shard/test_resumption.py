@@ -30,6 +30,7 @@ from shard.resumption import (
 )
 
 SCOPE = b"s" * 32
+FINGERPRINT = b"f" * 32
 TIMEOUT = 0.02
 
 
@@ -38,7 +39,15 @@ def session_id(number: int) -> bytes:
 
 
 def make() -> Resumption[str]:
-    return Resumption("w-0.1", TIMEOUT)
+    return Resumption("w-0.1", TIMEOUT, {SCOPE: FINGERPRINT}, {SCOPE: "a.example"})
+
+
+def misses(resumption: Resumption[str]) -> dict[str, int]:
+    return resumption.counts["a.example"].misses if resumption.counts else {}
+
+
+def hits(resumption: Resumption[str]) -> int:
+    return sum(counts.hits for counts in resumption.counts.values())
 
 
 def sent(resumption: Resumption[str], now: float) -> list[SessionsRequest]:
@@ -175,8 +184,8 @@ def test_an_answer_resumes_its_owner() -> None:
         [Answer(second, session_id(2), b"value", None), Answer(first, None, None, "used")]
     )
     assert resumption.received(frame, 10.001) == [("b", (session_id(2), b"value")), ("a", None)]
-    assert resumption.hits == 1
-    assert resumption.misses == {"used": 1}
+    assert hits(resumption) == 1
+    assert misses(resumption) == {"used": 1}
     assert resumption.outstanding == 0
     assert resumption.due == math.inf
 
@@ -200,8 +209,8 @@ def test_an_answer_for_an_id_that_was_not_asked_for_is_a_miss() -> None:
     resumption.messages(10.0)
     frame = encode_answers([Answer(token, session_id(2), b"value", None)])
     assert resumption.received(frame, 10.0) == [("a", None)]
-    assert resumption.hits == 0
-    assert resumption.misses == {"malformed": 1}
+    assert hits(resumption) == 0
+    assert misses(resumption) == {"malformed": 1}
 
 
 def test_a_deadline_is_a_miss_and_a_late_answer_reaches_nobody() -> None:
@@ -210,11 +219,11 @@ def test_a_deadline_is_a_miss_and_a_late_answer_reaches_nobody() -> None:
     resumption.messages(10.0)
     assert resumption.expired(10.0 + TIMEOUT - 0.001) == []
     assert resumption.expired(10.0 + TIMEOUT) == ["a"]
-    assert resumption.misses == {"deadline": 1}
+    assert misses(resumption) == {"deadline": 1}
     late = encode_answers([Answer(token, session_id(1), b"value", None)])
     assert resumption.received(late, 10.03) == []
     assert resumption.late == 1
-    assert resumption.hits == 0
+    assert hits(resumption) == 0
 
 
 def test_tokens_are_never_used_again() -> None:
@@ -234,7 +243,7 @@ def test_a_closed_connection_is_forgotten_and_not_asked_for() -> None:
     resumption.forget(token)
     assert resumption.messages(10.0) == []
     assert resumption.expired(11.0) == []
-    assert resumption.misses == {}
+    assert misses(resumption) == {}
 
 
 @pytest.mark.parametrize(
@@ -260,8 +269,8 @@ def test_reasons_are_bounded() -> None:
         token = ask(resumption, "a", 10.0)
         frame = encode_answers([Answer(token, None, None, f"reason-{number}")])
         resumption.received(frame, 10.0)
-    assert len(resumption.misses) <= 33
-    assert sum(resumption.misses.values()) == 100
+    assert len(misses(resumption)) <= 33
+    assert sum(misses(resumption).values()) == 100
 
 
 def test_two_deadlines_and_an_answer_leave_the_breaker_closed() -> None:
@@ -284,7 +293,7 @@ def test_an_open_breaker_costs_nobody_a_deadline() -> None:
     resumption = make()
     now = open_breaker(resumption, 10.0)
     assert ask(resumption, "a", now + 0.001) == 0
-    assert resumption.misses == {"deadline": 3, "breaker": 1}
+    assert misses(resumption) == {"deadline": 3, "breaker": 1}
     assert resumption.messages(now + 0.001) == []
     assert resumption.opened == 1
 
