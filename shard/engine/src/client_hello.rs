@@ -5,6 +5,7 @@
 //! name) and a session (a TLS 1.2 session id, TLS 1.3 PSK identities).
 
 use crate::exchange::ID_LEN;
+use crate::tickets;
 
 /// Longest ClientHello that is read, and about the most bytes held back for one (it may be cut
 /// into many records). rustls itself takes no longer message.
@@ -20,6 +21,7 @@ const HANDSHAKE_CLIENT_HELLO: u8 = 1;
 const HANDSHAKE_HEADER: usize = 4;
 const TLS13: u16 = 0x0304;
 const EXT_SERVER_NAME: u16 = 0;
+const EXT_SESSION_TICKET: u16 = 35;
 const EXT_PRE_SHARED_KEY: u16 = 41;
 const EXT_SUPPORTED_VERSIONS: u16 = 43;
 const NAME_HOST: u8 = 0;
@@ -37,6 +39,10 @@ pub struct ClientHello {
     pub session_id: Option<[u8; ID_LEN]>,
     /// PSK identities (RFC 8446 §4.2.11) of the length of ours, in the client's order.
     pub identities: Vec<[u8; ID_LEN]>,
+    /// session_ticket (RFC 5077 §3.2), if it is long enough to be a sealed one of ours.
+    pub session_ticket: Option<Vec<u8>>,
+    /// PSK identities that are long enough, in the client's order.
+    pub tickets: Vec<Vec<u8>>,
 }
 
 /// ChaCha20-Poly1305 suites (RFC 8446 §B.4, RFC 7905 §2).
@@ -55,6 +61,15 @@ impl ClientHello {
             self.identities.clone()
         } else {
             self.session_id.into_iter().collect()
+        }
+    }
+
+    /// The sealed tickets to open, likewise.
+    pub fn offered_tickets(&self, tls13: bool) -> &[Vec<u8>] {
+        if tls13 {
+            &self.tickets
+        } else {
+            self.session_ticket.as_slice()
         }
     }
 }
@@ -187,7 +202,8 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
         match kind {
             EXT_SERVER_NAME => hello.server_name = server_name(data)?,
             EXT_SUPPORTED_VERSIONS => hello.offers_tls13 = versions(data)?.contains(&TLS13),
-            EXT_PRE_SHARED_KEY => hello.identities = identities(data)?,
+            EXT_SESSION_TICKET => hello.session_ticket = sealed(data.0),
+            EXT_PRE_SHARED_KEY => identities(data, &mut hello)?,
             _ => {}
         }
     }
@@ -218,19 +234,24 @@ fn versions(mut data: Fields) -> Option<Vec<u16>> {
     Some(versions)
 }
 
-fn identities(mut data: Fields) -> Option<Vec<[u8; ID_LEN]>> {
+fn sealed(ticket: &[u8]) -> Option<Vec<u8>> {
+    (ticket.len() >= tickets::MIN_LEN).then(|| ticket.to_vec())
+}
+
+fn identities(mut data: Fields, hello: &mut ClientHello) -> Option<()> {
     let mut list = data.vector16()?;
-    let mut ours = Vec::new();
     while !list.is_empty() {
         let identity = list.vector16()?;
         list.take(4)?; // obfuscated_ticket_age
         if let Ok(id) = identity.0.try_into() {
-            if ours.len() < MAX_IDS {
-                ours.push(id);
+            if hello.identities.len() < MAX_IDS {
+                hello.identities.push(id);
             }
+        } else if hello.tickets.len() < MAX_IDS {
+            hello.tickets.extend(sealed(identity.0));
         }
     }
-    Some(ours)
+    Some(())
 }
 
 #[cfg(test)]

@@ -23,3 +23,4 @@ mod python;
 pub mod socket;
 pub mod state;
 pub mod step;
+pub mod tickets;
