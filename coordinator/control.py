@@ -35,7 +35,9 @@ from coordinator.registry import (
 )
 from coordinator.stats import SupervisorStats, WorkerStats
 from coordinator.status import Process, server_view, sessions_view, worker_view
+from coordinator.ticket_desk import TicketDesk, Waiting
 from coordinator.traffic import Traffic
+from coordinator.watermarks import TicketFilter
 
 __all__ = ["ControlDesk", "Outgoing"]
 
@@ -74,6 +76,7 @@ class ControlDesk:
         orders: OrderBook,
         entropy: EntropyAccumulator,
         sessions: SessionDesk,
+        tickets: TicketDesk,
         gather: Callable[[], None],
         traffic: Traffic,
         heartbeat: float,
@@ -89,6 +92,7 @@ class ControlDesk:
         self.orders = orders
         self.entropy = entropy
         self.sessions = sessions
+        self.tickets = tickets
         self._gather = gather
         self._traffic = traffic
         self._heartbeat_seconds = heartbeat
@@ -144,7 +148,7 @@ class ControlDesk:
             outgoing += self._answers(self.orders.gone(member.id))
         for member in dropped:
             _log.info("lost member dropped", **_identity(member))
-        return outgoing + self._answers(self.orders.expire(now))
+        return outgoing + self._answers(self.orders.expire(now)) + self.tickets.tick(now)
 
     def status(self, now: float, wall: float) -> dict[str, Any]:
         """The status object of ``/status.json``."""
@@ -161,7 +165,7 @@ class ControlDesk:
                 "boot": process.boot,
                 "sessions": sessions_view(self.sessions),
                 "entropy": self.entropy.snapshot(),
-                "ticket_keys": {"keys": []},
+                "ticket_keys": self.tickets.view(now),
                 "orders_pending": len(self.orders),
                 **self._traffic.view(),
             },
@@ -182,11 +186,13 @@ class ControlDesk:
             key=call.peer.name or "local",
             returned=returned,
         )
-        body = {
+        body: dict[str, Any] = {
             "boot": self.process.boot,
             "heartbeat": self._heartbeat_seconds,
             "lease": self.registry.lease,
         }
+        if registration.role is Role.WORKER:
+            body |= self.tickets.registered(registration.id, call.body, call.now)
         return [call.reply(body)]
 
     def _heartbeat(self, call: _Call) -> list[Outgoing]:
@@ -202,7 +208,8 @@ class ControlDesk:
         self.registry.renew(member, call.routing, state, call.now)
         if was is not state:
             _log.info("member state", **_identity(member), was=str(was))
-        return [call.reply({"boot": self.process.boot})]
+        reply = call.reply({"boot": self.process.boot})
+        return [reply, *self.tickets.heard(member, call.now)]
 
     def _goodbye(self, call: _Call) -> list[Outgoing]:
         outgoing: list[Outgoing] = [call.reply({})]
@@ -274,9 +281,10 @@ class ControlDesk:
 
     def _rotate(self, call: _Call) -> list[Outgoing]:
         if call.body.get("drbg") is not True:
-            raise MessageError(
-                ERROR_REFUSED, "sessions are kept in the cache: there are no ticket keys to rotate"
-            )
+            if not self.tickets.in_use:
+                text = "no worker issues sealed tickets: there are no ticket keys to rotate"
+                raise MessageError(ERROR_REFUSED, text)
+            return self.tickets.rotate(self._waiting(call), call.now)
         workers = [m for m in self.registry.workers() if m.state is not MemberState.LOST]
         if not workers:
             raise MessageError(ERROR_REFUSED, "no worker is registered")
@@ -287,7 +295,19 @@ class ControlDesk:
             raise MessageError(ERROR_REFUSED, "only all sessions can be purged")
         purged = self.sessions.cache.purge()
         _log.info("sessions purged", sessions=purged, key=call.peer.name or "local")
+        if self.tickets.in_use:
+            return self.tickets.purge(
+                self._waiting(call),
+                TicketFilter(),
+                {"sessions": purged},
+                now=call.now,
+                wall=call.wall,
+            )
         return [call.reply({"ok": True, "sessions": purged})]
+
+    def _waiting(self, call: _Call) -> Waiting:
+        timeout = bodies.seconds(call.body, "timeout", self._order_timeout, MAX_ORDER_SECONDS)
+        return Waiting(call.routing, call.request, timeout)
 
     def _live_supervisors(self) -> list[Member]:
         supervisors = self.registry.supervisors(live=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from coordinator.parking import Parked, ParkingTable
 from coordinator.protocol import Answer, Lookup, LookupOp, SessionsRequest
 from coordinator.sessions import MissReason, SessionCache
+from coordinator.strikes import StrikeRegister
 
 __all__ = ["SessionDesk"]
 
@@ -15,9 +16,10 @@ __all__ = ["SessionDesk"]
 class SessionDesk:
     """The session cache and the lookups that wait for it. For the broker's thread only."""
 
-    def __init__(self, cache: SessionCache, parking: ParkingTable) -> None:
+    def __init__(self, cache: SessionCache, parking: ParkingTable, strikes: StrikeRegister) -> None:
         self.cache = cache
         self.parking = parking
+        self.strikes = strikes
         self._answers: dict[bytes, list[Answer]] = {}
 
     def handle(self, asker: bytes, request: SessionsRequest, now: float) -> None:
@@ -36,7 +38,10 @@ class SessionDesk:
                 for parked in parking.awaited(put.scope, put.id):
                     self._wake(parked, put.id, now)
         for lookup in request.lookups:
-            self._look_up(asker, lookup, now)
+            if lookup.op is LookupOp.STRIKE:
+                self._strike(asker, lookup, now)
+            else:
+                self._look_up(asker, lookup, now)
 
     def tick(self, now: float) -> None:
         """Answer the lookups that have waited long enough."""
@@ -71,6 +76,17 @@ class SessionDesk:
         if waiting and self.parking.park(asker, lookup, waiting, now):
             return
         self._miss(asker, lookup, first_reason or MissReason.UNKNOWN)
+
+    def _strike(self, asker: bytes, lookup: Lookup, now: float) -> None:
+        (id_,) = lookup.ids
+        refused = self.strikes.strike(lookup.scope, id_, lookup.issued_ms, lookup.expires_ms, now)
+        # The client brings the session itself.
+        answer = (
+            Answer(lookup.token, id_, b"", None)
+            if refused is None
+            else Answer(lookup.token, None, None, refused)
+        )
+        self._answers.setdefault(asker, []).append(answer)
 
     def _wake(self, parked: Parked, id_: bytes, now: float) -> None:
         lookup = parked.lookup

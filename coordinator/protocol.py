@@ -8,6 +8,7 @@ Every message is one ZeroMQ frame that holds one msgpack array: ``[VERSION, type
 
     worker → [1, "sessions", worker, [[scope, id, value, server_name], …],
                                      [[token, op, scope, [id, …]], …]]
+                                     (a strike: [token, 2, scope, [id], issued, expires])
     ←        [1, "answers", [[token, id | nil, value | nil, reason | nil], …]]
     ←        [1, "error", nil, code, detail]
 
@@ -137,9 +138,14 @@ def encode_sessions(worker: str, puts: Sequence[Put], lookups: Sequence[Lookup])
             "sessions",
             worker,
             puts,
-            [(ask.token, int(ask.op), ask.scope, ask.ids) for ask in lookups],
+            [_lookup_fields(ask) for ask in lookups],
         ]
     )
+
+
+def _lookup_fields(ask: Lookup) -> tuple[Any, ...]:
+    fields = (ask.token, int(ask.op), ask.scope, ask.ids)
+    return (*fields, ask.issued_ms, ask.expires_ms) if ask.op is LookupOp.STRIKE else fields
 
 
 def decode_sessions(frame: bytes) -> SessionsRequest:
@@ -286,18 +292,25 @@ def _put(item: Any) -> Put:
 
 
 def _lookup(item: Any) -> Lookup:
-    if not isinstance(item, list) or len(item) != 4:
-        raise MessageError(ERROR_SHAPE, "a lookup is [token, op, scope, ids]")
-    token, op, scope, ids = item
+    if not isinstance(item, list) or len(item) not in (4, 6):
+        raise MessageError(
+            ERROR_SHAPE, "a lookup is [token, op, scope, ids], a strike has times too"
+        )
+    token, op, scope, ids, *times = item
     if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_IDS:
         raise MessageError(ERROR_SHAPE, f"a lookup names 1 to {MAX_IDS} ids")
-    if op not in (0, 1) or isinstance(op, bool):
-        raise MessageError(ERROR_SHAPE, "a lookup's op is 0 (get) or 1 (take)")
+    if op not in (0, 1, 2) or isinstance(op, bool):
+        raise MessageError(ERROR_SHAPE, "a lookup's op is 0 (get), 1 (take) or 2 (strike)")
+    if (op == LookupOp.STRIKE) != bool(times) or (times and len(ids) != 1):
+        raise MessageError(
+            ERROR_SHAPE, "a strike names 1 id, its issue and its expiry; others none"
+        )
     return Lookup(
         _number(token, "token"),
         LookupOp(op),
         _fixed(scope, SCOPE_BYTES, "scope"),
         tuple([_fixed(id_, ID_BYTES, "id") for id_ in ids]),
+        *[_number(moment, "time") for moment in times],
     )
 
 

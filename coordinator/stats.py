@@ -58,6 +58,8 @@ class WorkerStats:
     :ivar lookup_misses: by reason, the coordinator's and the worker's own.
     :ivar breaker: ``closed`` or ``open``.
     :ivar ended: connections, by the reason why they ended.
+    :ivar ticket_serial: of the change of the ticket keys that it has; None if it seals no tickets.
+    :ivar tickets_sealed: under the active key.
     :ivar accept_pauses: how often it stopped accepting for want of descriptors or by its limit.
     """
 
@@ -73,6 +75,8 @@ class WorkerStats:
     ended: Mapping[str, int] = field(default_factory=dict)
     handler_errors: int = 0
     accept_pauses: int = 0
+    ticket_serial: int | None = None
+    tickets_sealed: int = 0
     drbg: DrbgStats = field(default_factory=DrbgStats)
 
     @classmethod
@@ -84,6 +88,7 @@ class WorkerStats:
         handshakes = optional_map(body, "handshakes")
         lookups = optional_map(body, "lookups")
         transferred = optional_map(body, "bytes")
+        tickets = optional_map(body, "ticket_keys")
         return cls(
             connections=_count(body, "connections"),
             full=_count(handshakes, "full"),
@@ -97,6 +102,8 @@ class WorkerStats:
             ended=_reasons(optional_map(body, "ended")),
             handler_errors=_count(body, "handler_errors"),
             accept_pauses=_count(body, "accept_pauses"),
+            ticket_serial=_count(tickets, "serial") if tickets else None,
+            tickets_sealed=_count(tickets, "sealed"),
             drbg=DrbgStats.read(optional_map(body, "drbg")),
         )
 

@@ -23,8 +23,8 @@ class SessionWanted:
 
 @final
 class TicketOffered:
-    """The client offers a sealed TLS 1.3 ticket that may be used once: ask whether this is its first
-    use and call :meth:`Connection.resume` with anything but None if so.
+    """The client offers a sealed TLS 1.3 ticket that may be used once: ask whether this is its
+    first use and call :meth:`Connection.resume` with anything but None if so.
 
     Until then the connection is parked, as after :class:`SessionWanted`.
     """
@@ -201,8 +201,8 @@ class TicketKeys:
     ) -> None:
         """Refuse tickets by the time of their issue, in place of what was refused before.
 
-        :param watermarks: (Unix time in milliseconds, scope, server name, SHA-256 of the leaf, id of
-            the issuing worker): tickets issued before it that fit whatever is not None.
+        :param watermarks: (Unix time in milliseconds, scope, server name, SHA-256 of the leaf, id
+            of the issuing worker): tickets issued before it that fit whatever is not None.
         :raises ValueError: a scope is not 32 bytes, or a fingerprint too short.
         """
     def sweep(self) -> None:

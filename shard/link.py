@@ -26,9 +26,11 @@ from shard.membership import (
     Identity,
     Membership,
     Ordered,
+    Registered,
     SeedGiven,
     SeedRefused,
 )
+from shard.ticket_keys import TicketKeys
 
 __all__ = ["Link"]
 
@@ -39,7 +41,9 @@ _log = get_logger("link")
 
 
 class Link:
-    """Any thread: :meth:`first_seed`, :meth:`instantiated`, :meth:`change_state`, :meth:`stop`."""
+    """Any thread: :meth:`first_seed`, :meth:`first_keys`, :meth:`instantiated`,
+    :meth:`change_state`, :meth:`stop`.
+    """
 
     def __init__(
         self,
@@ -51,8 +55,10 @@ class Link:
         stats: Callable[[], Mapping[str, Any]],
         answers: Callable[[], None],
         zmq_context: zmq.Context[zmq.Socket[bytes]],
+        ticket_keys: TicketKeys | None = None,
     ) -> None:
         """
+        :param ticket_keys: None if this worker seals no tickets.
         :param stats: the worker's own part of a heartbeat's statistics; called on this thread.
         :param answers: called on this thread whenever the coordinator has answered.
         """
@@ -62,7 +68,10 @@ class Link:
         self._stats = stats
         self._answers = answers
         self._zmq_context = zmq_context
-        self._membership = Membership(identity)
+        self._ticket_keys = ticket_keys
+        self._first_keys = threading.Event()
+        about = None if ticket_keys is None else ticket_keys.registration
+        self._membership = Membership(identity, about)
         self._calls: deque[Callable[[float], None]] = deque()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
@@ -86,6 +95,14 @@ class Link:
         self._first_answer.wait(timeout)
         seed, self._first_seed = self._first_seed, None
         return seed
+
+    def first_keys(self, timeout: float) -> None:
+        """Wait for the coordinator's ticket keys, after :attr:`thread` was started.
+
+        :param timeout: seconds. If there are none in time no tickets are issued until they come.
+        """
+        if self._ticket_keys is not None:
+            self._first_keys.wait(max(0.0, timeout))
 
     def instantiated(self) -> None:
         """The DRBG is seeded: from here on its reseeds are this thread's."""
@@ -120,7 +137,7 @@ class Link:
             self._handle(membership.overdue(now), now)
             self._reseed_if_due(now)
             if now >= membership.due or self._acks:
-                frames = membership.frames(self._stats(), now) + self._acks
+                frames = membership.frames(self._all_stats(), now) + self._acks
                 self._acks = []
                 for frame in frames:
                     self._send(socket, frame)
@@ -129,6 +146,10 @@ class Link:
                 continue
             poll.poll(max(0.0, membership.due - time.monotonic()) * 1000)
         self._leave(socket)
+
+    def _all_stats(self) -> Mapping[str, Any]:
+        keys = self._ticket_keys
+        return self._stats() if keys is None else {**self._stats(), **keys.stats()}
 
     def _leave(self, socket: zmq.Socket[bytes]) -> None:
         self._send(socket, self._membership.goodbye())
@@ -171,8 +192,10 @@ class Link:
             elif isinstance(event, SeedRefused):
                 _log.debug("no seed from the coordinator", reason=event.reason)
                 self._seed(None, now)
+            elif isinstance(event, Registered):
+                self._registered(event)
             else:
-                self._order(event)
+                self._order(event, now)
 
     def _coordinator_answered(self, event: Answering) -> None:
         if event.returned:
@@ -184,8 +207,18 @@ class Link:
                 _log.error("coordinator refuses this worker", reason=refused)
         self._answers()
 
-    def _order(self, order: Ordered) -> None:
-        if order.do == "reseed":
+    def _registered(self, event: Registered) -> None:
+        # The heartbeat that follows at once acknowledges the ring.
+        if self._ticket_keys is not None:
+            self._ticket_keys.registered(event.boot, event.body.get("ticket_keys"))
+            self._first_keys.set()
+
+    def _order(self, order: Ordered, now: float) -> None:
+        if order.do == "ticket_keys" and self._ticket_keys is not None:
+            if self._ticket_keys.told(order.body.get("ticket_keys")):
+                # A heartbeat is the acknowledgement: now, as others wait for it.
+                self._membership.change_state(self._membership.state, now)
+        elif order.do == "reseed":
             self._orders.append(order.order)
             self._reseed_reason = "order"
         else:

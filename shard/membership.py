@@ -9,8 +9,8 @@ leaves no pile of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from coordinator.errors import MessageError
@@ -32,6 +32,7 @@ __all__ = [
     "Identity",
     "Membership",
     "Ordered",
+    "Registered",
     "SeedGiven",
     "SeedRefused",
 ]
@@ -76,6 +77,18 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """The coordinator took this worker in.
+
+    :ivar boot: which coordinator it is.
+    :ivar body: the whole reply, unchecked. It may hold keys, so it is kept out of the repr.
+    """
+
+    boot: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SeedGiven:
     """A seed, for one use. Kept out of the repr."""
 
@@ -96,15 +109,15 @@ class SeedRefused:
 class Ordered:
     """An order; answer it with :meth:`Membership.acknowledge`.
 
-    :ivar body: the whole order, unchecked.
+    :ivar body: the whole order, unchecked. It may hold keys, so it is kept out of the repr.
     """
 
     order: int
     do: str
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] = field(repr=False)
 
 
-Event: TypeAlias = Answering | SeedGiven | SeedRefused | Ordered
+Event: TypeAlias = Answering | Registered | SeedGiven | SeedRefused | Ordered
 
 
 class Membership:
@@ -115,8 +128,14 @@ class Membership:
     :ivar malformed: messages that could not be read.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(
+        self, identity: Identity, about: Callable[[], Mapping[str, Any]] | None = None
+    ) -> None:
+        """
+        :param about: what a registration says beside the identity; asked for each.
+        """
         self._identity = identity
+        self._about = about or dict
         self._number = 0
         self._kinds: dict[int, str] = {}
         self._awaited: tuple[int, float] | None = None
@@ -219,6 +238,8 @@ class Membership:
             return [self._answering(False), *self._refusal(kind, message, now)]
         new_boot = self._boots(kind, message.body, now)
         events: list[Event] = [self._answering(new_boot)]
+        if kind == "register":
+            events.append(Registered(self._boot or "", message.body))
         if kind == "seed":
             events.append(self._seed_answer(message.body, now))
         return events
@@ -234,6 +255,7 @@ class Membership:
             "slot": identity.slot,
             "version": identity.version,
             "state": self.state,
+            **self._about(),
         }
 
     def _request(self, kind: str, body: Mapping[str, Any]) -> tuple[int, bytes]:

@@ -183,20 +183,40 @@ class Resumption(Generic[Owner]):
         :param single_use: a TLS 1.3 ticket, to be taken (RFC 8446 §8.1).
         :returns: the token under which the answer is awaited, or 0: nobody is asked, go on in full.
         """
+        op = LookupOp.TAKE if single_use else LookupOp.GET
+        return self._ask(owner, Lookup(self._next_token, op, scope, tuple(ids[:MAX_IDS])), now)
+
+    def offered(
+        self,
+        owner: Owner,
+        scope: bytes,
+        id_: bytes,
+        issued_ms: int,
+        expires_ms: int,
+        now: float,
+    ) -> int:
+        """A client offers a sealed ticket that may be used once: as :meth:`wanted`. What is found
+        then has no value, as the client has brought it.
+
+        :param issued_ms: Unix time in milliseconds, as is `expires_ms`.
+        """
+        token, op = self._next_token, LookupOp.STRIKE
+        return self._ask(owner, Lookup(token, op, scope, (id_,), issued_ms, expires_ms), now)
+
+    def _ask(self, owner: Owner, lookup: Lookup, now: float) -> int:
         probing = False
         if self.breaker is not Breaker.CLOSED:
             if self._probe or now < self._probe_at:
                 self._missed("breaker")
                 return 0
             probing = True
-        token = self._next_token
+        token = lookup.token
         self._next_token = token + 1
         if probing:
             self.breaker = Breaker.HALF_OPEN
             self._probe = token
-        op = LookupOp.TAKE if single_use else LookupOp.GET
-        self._lookups.append(Lookup(token, op, scope, tuple(ids[:MAX_IDS])))
-        self._outstanding[token] = (now + self._timeout, owner, ids)
+        self._lookups.append(lookup)
+        self._outstanding[token] = (now + self._timeout, owner, lookup.ids)
         self.due = now
         return token
 

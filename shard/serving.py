@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from coordinator.log import get_logger
-from shard._engine import Closed, Established, PeerClosed, Progress, SessionsIssued, SessionWanted
+from shard._engine import (
+    Closed,
+    Established,
+    PeerClosed,
+    Progress,
+    SessionsIssued,
+    SessionWanted,
+    TicketOffered,
+)
 from shard._engine import Connection as EngineConnection
 from shard.apps import Factory
 from shard.connection import Connection
@@ -66,6 +74,7 @@ class Serving:
         :param ended: called when a connection is over.
         """
         self.worker = settings.worker
+        self.resumes_by = "ticket" if settings.resumption == "tickets" else "cache"
         self.mailbox = mailbox
         self.now = 0.0
         self.connections: dict[int, Connection] = {}
@@ -154,6 +163,17 @@ class Serving:
             elif kind is SessionWanted:
                 connection.token = self.resumption.wanted(
                     connection, effect.single_use, effect.scope, effect.ids, self.now
+                )
+                if not connection.token:
+                    self.mailbox.call(self._go_on_in_full, connection)
+            elif kind is TicketOffered:
+                connection.token = self.resumption.offered(
+                    connection,
+                    effect.scope,
+                    effect.id,
+                    effect.issued_ms,
+                    effect.expires_ms,
+                    self.now,
                 )
                 if not connection.token:
                     self.mailbox.call(self._go_on_in_full, connection)

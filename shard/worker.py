@@ -27,12 +27,14 @@ from coordinator.errors import StartError
 from coordinator.lifeline import Lifeline
 from shard import __version__, apps
 from shard._engine import Listener, TlsContext, VirtualHost
+from shard._engine import TicketKeys as EngineTicketKeys
 from shard.accepting import Capacity
 from shard.drbg import Drbg, ReseedPolicy
 from shard.link import Link
 from shard.membership import Identity
 from shard.reader import STOP_WITHIN, Reader
 from shard.resumption import Breaker
+from shard.ticket_keys import TicketKeys
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
 
@@ -44,6 +46,9 @@ EXIT_NOT_STARTED: Final = 3
 FIRST_SEED_WITHIN: Final = 0.3
 """Seconds the start waits for the coordinator's seed; without it the DRBG starts on local
 randomness and is reseeded when the coordinator answers."""
+FIRST_KEYS_WITHIN: Final = 0.5
+"""Seconds, from the same moment, that it waits for the ticket keys; without them it issues no
+tickets until they come."""
 ORPHAN_WITHIN: Final = 0.7
 """Seconds an orderly stop may take once the supervisor is gone."""
 
@@ -67,7 +72,10 @@ class Worker:
         self._readers_ended = 0
         self._draining = False
         factory = apps.load(settings.app)
-        context = _tls_context(settings)
+        self._ticket_keys: EngineTicketKeys | None = None
+        if settings.resumption == "tickets":
+            self._ticket_keys = EngineTicketKeys(settings.worker, settings.session_ttl)
+        context = _tls_context(settings, self._ticket_keys)
         try:
             self._listeners = [Listener(fd) for fd in settings.listeners]
         except OSError as error:
@@ -110,6 +118,7 @@ class Worker:
             stats=self.stats,
             answers=self._coordinator_answers,
             zmq_context=self._zmq,
+            ticket_keys=None if self._ticket_keys is None else TicketKeys(self._ticket_keys),
         )
 
     def run(self) -> int:
@@ -118,9 +127,11 @@ class Worker:
         :returns: the exit code.
         """
         self._link.thread.start()
+        keys_until = time.monotonic() + FIRST_KEYS_WITHIN
         seed = self._link.first_seed(FIRST_SEED_WITHIN)
         self._drbg.instantiate(seed, time.monotonic())
         self._link.instantiated()
+        self._link.first_keys(keys_until - time.monotonic())
         # What exists now stays: the collector need not look at it again. Connections are freed by
         # reference counts, so it may look seldom.
         gc.collect()
@@ -140,6 +151,13 @@ class Worker:
         for reader in self._readers:
             for reason, count in list(reader.channel.resumption.misses.items()):
                 misses[reason] = misses.get(reason, 0) + count
+        hits = sum(reader.channel.resumption.hits for reader in self._readers)
+        if self._ticket_keys is not None:
+            opened = self._ticket_keys.status()
+            for reason, count in opened.missed:
+                misses[reason] = misses.get(reason, 0) + count
+            if not self._settings.single_use:
+                hits = opened.opened
         ended: dict[str, int] = {}
         for reader in self._readers:
             for reason, count in list(reader.serving.ended.items()):
@@ -154,7 +172,7 @@ class Worker:
                 "failed": sum(reader.serving.failed_handshakes for reader in readers),
             },
             "lookups": {
-                "hits": sum(reader.channel.resumption.hits for reader in readers),
+                "hits": hits,
                 "misses": misses,
             },
             "breaker": "closed" if all_closed else "open",
@@ -250,7 +268,7 @@ class Worker:
             reader.coordinator_answers()
 
 
-def _tls_context(settings: WorkerSettings) -> TlsContext:
+def _tls_context(settings: WorkerSettings, ticket_keys: EngineTicketKeys | None) -> TlsContext:
     try:
         hosts = [
             VirtualHost(names=host.names, chain=host.chain, key=host.key, scope=host.scope)
@@ -265,6 +283,8 @@ def _tls_context(settings: WorkerSettings) -> TlsContext:
             resumption=settings.resumption != "off",
             tickets_per_connection=settings.tickets_per_connection,
             ticket_lifetime=settings.session_ttl,
+            ticket_keys=ticket_keys,
+            single_use=settings.single_use,
         )
     except ValueError as error:
         raise StartError(f"TLS settings refused by the engine: {error}") from error

@@ -58,10 +58,15 @@ PURE = {
     "coordinator.registry",
     "coordinator.sessions",
     "coordinator.stats",
+    "coordinator.strikes",
+    "coordinator.ticket_desk",
+    "coordinator.ticket_keys",
+    "coordinator.watermarks",
     "shard.fleet",
     "shard.membership",
     "shard.post",
     "shard.resumption",
+    "shard.ticket_keys",
     "shard.worker_settings",
 }
 """Modules that must be pure: decisions live in them."""

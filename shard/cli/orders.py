@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -64,9 +65,12 @@ def reload(timeout: float, target: Target) -> None:
 @_timeout_option
 @target_options
 def rotate(drbg: bool, timeout: float, target: Target) -> None:
-    """Renew secrets of the workers."""
-    _order(target, "rotate", {"drbg": True} if drbg else {}, timeout)
-    click.echo("every worker has reseeded")
+    """Renew secrets of the workers: the key that seals their tickets, or with --drbg randomness."""
+    reply = _order(target, "rotate", {"drbg": True} if drbg else {}, timeout)
+    if drbg:
+        click.echo("every worker has reseeded")
+    else:
+        click.echo(f"ticket key {reply.get('epoch', '')} seals on {_workers(reply)}")
 
 
 @click.command()
@@ -78,6 +82,16 @@ def purge(what: str, timeout: float, target: Target) -> None:
     reply = _order(target, "purge", {what: True}, timeout)
     count = reply.get("sessions", 0)
     click.echo(f"{count} {'session' if count == 1 else 'sessions'} purged")
+    if "tickets_before" in reply:
+        # They are with the clients: nobody knows how many there are.
+        moment = datetime.fromtimestamp(reply["tickets_before"], UTC)
+        refused = f"sealed tickets issued before {moment:%H:%M:%S.%f} UTC are refused by"
+        click.echo(f"{refused} {_workers(reply)}")
+
+
+def _workers(reply: dict[str, Any]) -> str:
+    count = reply.get("workers", 0)
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _order(target: Target, type_: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:

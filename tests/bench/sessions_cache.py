@@ -23,6 +23,7 @@ from coordinator.protocol import (
     encode_sessions,
 )
 from coordinator.sessions import ENTRY_OVERHEAD, SessionCache
+from coordinator.strikes import StrikeRegister
 
 SCOPE = os.urandom(32)
 VALUE_BYTES = 200
@@ -85,7 +86,8 @@ def messages(count: int) -> None:
         ]
         frames.append(encode_sessions("w-0", puts, lookups))
     cache = SessionCache(ttl=3600, max_bytes=1 << 30, max_entries=1 << 20)
-    desk = SessionDesk(cache, ParkingTable(park=0.015))
+    strikes = StrikeRegister(capacity=1, now=0.0, wall=0.0)
+    desk = SessionDesk(cache, ParkingTable(park=0.015), strikes)
 
     def handle() -> None:
         for frame in frames:

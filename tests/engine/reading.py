@@ -86,6 +86,7 @@ def worker_settings(certificate: Certificate, **changes: Any) -> WorkerSettings:
         "resumption": "off",
         "tickets_per_connection": 2,
         "session_ttl": 86400,
+        "single_use": False,
         "lookup_timeout": 0.02,
         "sessions_endpoint": "ipc:///nonexistent/sessions",
         "control_endpoint": "ipc:///nonexistent/control",

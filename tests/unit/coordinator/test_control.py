@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import msgpack
@@ -28,6 +29,9 @@ from coordinator.registry import Registry
 from coordinator.sessions import SessionCache
 from coordinator.settings import AllowedKey
 from coordinator.status import Process, not_ready_reason
+from coordinator.strikes import StrikeRegister
+from coordinator.ticket_desk import TicketDesk
+from coordinator.ticket_keys import KeyRing
 from coordinator.traffic import Traffic
 
 CLI, SUP, WORKER = b"cli", b"sup", b"worker"
@@ -53,12 +57,16 @@ class Script:
         self.entropy = EntropyAccumulator([source.spec] if entropy else [])
         self.traffic = Traffic()
         self.cache = SessionCache(ttl=10.0, max_bytes=1 << 20, max_entries=100)
+        strikes = StrikeRegister(capacity=100, now=0.0, wall=0.0)
+        registry = Registry(lease=2.0)
+        ring = KeyRing(rotate_every=43200.0, keep=4, random=secrets.token_bytes)
         self.desk = ControlDesk(
             process=Process(pid=1, started=0.0, boot="b00t", version="9", deployment=""),
-            registry=Registry(lease=2.0),
+            registry=registry,
             orders=OrderBook(),
             entropy=self.entropy,
-            sessions=SessionDesk(self.cache, ParkingTable(park=0.0)),
+            sessions=SessionDesk(self.cache, ParkingTable(park=0.0), strikes),
+            tickets=TicketDesk(ring, strikes, registry, settle=2.0),
             gather=lambda: fill(
                 [source] if entropy else [],
                 lambda: self.entropy.available() >= self.entropy.required_bits,

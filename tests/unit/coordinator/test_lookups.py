@@ -6,6 +6,7 @@ from coordinator.lookups import SessionDesk
 from coordinator.parking import ParkingTable
 from coordinator.protocol import Answer, Lookup, LookupOp, Put, SessionsRequest
 from coordinator.sessions import SessionCache
+from coordinator.strikes import StrikeRegister
 
 SCOPE = b"s" * 32
 PARK = 0.015
@@ -39,7 +40,8 @@ def missed(token: int, reason: str) -> Answer:
 
 def desk(*, limit: int = 100, max_entries: int = 100, park: float = PARK) -> SessionDesk:
     cache = SessionCache(ttl=10.0, max_bytes=1 << 20, max_entries=max_entries)
-    return SessionDesk(cache, ParkingTable(park=park, limit=limit))
+    strikes = StrikeRegister(capacity=100, now=0.0, wall=0.0)
+    return SessionDesk(cache, ParkingTable(park=park, limit=limit), strikes)
 
 
 def test_puts_of_a_message_come_before_its_lookups() -> None:
