@@ -1,5 +1,5 @@
 """What the *control* endpoint does for ticket keys: tells workers the ring and the watermarks,
-hears what they have, and answers administrators once all have it. Pure; broker's thread only.
+hears what they have, and answers administrators once all have it. Pure. Broker's thread only.
 
 A worker that seals tickets says so when it registers, and gets the ring in the reply. Every later
 change is pushed as an order; the serial in a worker's heartbeat acknowledges it, and a heartbeat
@@ -80,16 +80,16 @@ class TicketDesk:
 
         :raises MessageError: what the worker says of its ring cannot be read.
         """
+        self._has.pop(id_, None)
         if body.get("ticket_keys") is None:
-            self._has.pop(id_, None)
             return {}
         about = bodies.optional_map(body, "ticket_keys")
         if self.watermarks.merge(about.get("watermarks", [])):
             self.ring.bump()
         self.ring.start(now, self._settle if about.get("holds") is True else 0.0)
-        self._has[id_] = 0
-        # The first of a deployment shall have a key to seal with in the reply.
+        # This one gets the ring in the reply: the first of a deployment with a key to seal with.
         self.ring.advance(now, self._acknowledged())
+        self._has[id_] = 0
         return {"ticket_keys": self._message(now)}
 
     def heard(self, member: Member, now: float) -> list[tuple[bytes, bytes]]:

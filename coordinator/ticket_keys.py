@@ -136,7 +136,8 @@ class KeyRing:
         before = self.serial
         self._drop([epoch for epoch in self._epochs if epoch.decrypt_until <= now])
         active, next_ = self.active, self.next
-        if next_ is None and self._epochs and self._replacement_due(active, now):
+        started = self.serial > 0
+        if next_ is None and started and self._replacement_due(active, now):
             next_ = self._make(now, now if active is None else self._replaced_at(active, now))
         if (
             next_ is not None

@@ -10,7 +10,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::client_hello::ClientHello;
 use crate::exchange::{SessionIds, TicketIds};
 use crate::provider::provider;
-use crate::tickets::{mark, Place, SealedTickets, TicketKeys};
+use crate::sealed_tickets::SealedTickets;
+use crate::tickets::{mark, Place, TicketKeys};
 
 /// Length of a scope: the part of a session's key that says where it is valid.
 pub const SCOPE_LEN: usize = 32;

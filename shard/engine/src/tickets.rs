@@ -12,18 +12,17 @@
 //! and which one seals, is decided elsewhere; here they are held, used, and wiped when their time
 //! is over.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey, AES_256_GCM, NONCE_LEN};
 use aws_lc_rs::digest::{digest, SHA256};
-use rustls::server::ProducesTickets;
 
 use crate::context::SCOPE_LEN;
 use crate::drbg::process;
-use crate::exchange::{find, stamp, Value, ID_LEN};
+use crate::exchange::{Value, ID_LEN};
+use crate::watermark::Watermark;
 
 pub const NAME_LEN: usize = 16;
 pub const KEY_LEN: usize = 32;
@@ -119,28 +118,6 @@ impl Epoch {
     }
 }
 
-/// Tickets issued before this moment are refused, if they fit all that is said.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Watermark {
-    pub before_ms: u64,
-    pub scope: Option<Scope>,
-    pub server_name: Option<String>,
-    pub certificate: Option<Mark>,
-    pub worker: Option<Mark>,
-}
-
-impl Watermark {
-    fn refuses(&self, scope: &Scope, server_name: Option<&str>, header: &Header) -> bool {
-        header.issued_ms < self.before_ms
-            && self.scope.is_none_or(|wanted| wanted == *scope)
-            && (self.server_name.is_none() || self.server_name.as_deref() == server_name)
-            && self
-                .certificate
-                .is_none_or(|wanted| wanted == header.certificate)
-            && self.worker.is_none_or(|wanted| wanted == header.worker)
-    }
-}
-
 /// Replaced as a whole, never changed.
 #[derive(Default)]
 struct Ring {
@@ -149,11 +126,12 @@ struct Ring {
     watermarks: Vec<Watermark>,
 }
 
-struct Header {
-    issued_ms: u64,
-    id: [u8; ID_LEN],
-    certificate: Mark,
-    worker: Mark,
+/// What is sealed beside the session.
+pub struct Header {
+    pub issued_ms: u64,
+    pub id: [u8; ID_LEN],
+    pub certificate: Mark,
+    pub worker: Mark,
 }
 
 /// A ticket that was opened.
@@ -407,43 +385,6 @@ fn associated(name: &Name, scope: &Scope) -> [u8; DOMAIN.len() + NAME_LEN + SCOP
     rest[..NAME_LEN].copy_from_slice(name);
     rest[NAME_LEN..].copy_from_slice(scope);
     bytes
-}
-
-thread_local! {
-    /// Seconds that the ticket sealed last is good for: rustls asks right after it.
-    static LIFETIME: Cell<u32> = const { Cell::new(0) };
-}
-
-/// What rustls sees of it. Tickets that clients offer were opened before ([`crate::state`]).
-pub struct SealedTickets {
-    pub keys: Arc<TicketKeys>,
-    pub place: Place,
-}
-
-impl std::fmt::Debug for SealedTickets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SealedTickets")
-    }
-}
-
-impl ProducesTickets for SealedTickets {
-    fn enabled(&self) -> bool {
-        true
-    }
-
-    fn lifetime(&self) -> u32 {
-        LIFETIME.get()
-    }
-
-    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
-        let sealed = self.keys.seal(&self.place, stamp(), session, Moment::now());
-        LIFETIME.set(sealed.as_ref().map_or(0, |(_, lifetime)| *lifetime));
-        sealed.map(|(ticket, _)| ticket)
-    }
-
-    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        find(ticket)
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,11 @@ PURE = [
     "settings",
     "stats",
     "status",
+    "strikes",
+    "ticket_desk",
+    "ticket_keys",
     "traffic",
+    "watermarks",
     "admin.metrics",
 ]
 IO = {"asyncio", "os", "select", "socket", "subprocess", "threading", "time", "zmq", "uvicorn"}

@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::context::SCOPE_LEN;
-use crate::tickets::{self, mark, Epoch, Moment, Name, Watermark, KEY_LEN, MARK_LEN, NAME_LEN};
+use crate::tickets::{self, mark, Epoch, Moment, Name, KEY_LEN, MARK_LEN, NAME_LEN};
+use crate::watermark::Watermark;
 
 #[pyclass(frozen, module = "shard._engine")]
 pub struct TicketKeys(pub Arc<tickets::TicketKeys>);
