@@ -52,6 +52,16 @@ def test_puts_of_a_message_come_before_its_lookups() -> None:
     assert sessions.take_answers() == {}
 
 
+def test_a_strike_is_answered_at_once_and_is_no_lookup_of_the_cache() -> None:
+    sessions = desk()
+    ask = Lookup(7, LookupOp.STRIKE, SCOPE, (id_of(1),), 1000, 600_000)
+    for reader in (b"a", b"b"):
+        sessions.handle(reader, SessionsRequest("w", (), (ask,)), 1.0)
+    assert sessions.take_answers() == {b"a": [found(7, 1, b"")], b"b": [missed(7, "used")]}
+    assert sessions.next_deadline() is None
+    assert (sessions.cache.hits, sum(sessions.cache.misses.values())) == (0, 0)
+
+
 def test_a_lookup_waits_for_its_put_and_is_answered_with_it() -> None:
     sessions = desk()
     sessions.handle(b"r", take(7, 1), 0.0)

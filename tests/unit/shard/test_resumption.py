@@ -131,6 +131,26 @@ def test_a_tls12_id_is_got_not_taken() -> None:
     assert sent(resumption, 10.0)[0].lookups[0].op is LookupOp.GET
 
 
+def test_a_first_use_is_asked_about_like_a_lookup() -> None:
+    resumption = make()
+    token = resumption.offered("client", SCOPE, session_id(1), 1000, 2000, 10.0)
+    ((ask,),) = [message.lookups for message in sent(resumption, 10.0)]
+    assert (ask.op, ask.scope, ask.ids) == (LookupOp.STRIKE, SCOPE, (session_id(1),))
+    assert (ask.issued_ms, ask.expires_ms) == (1000, 2000)
+    frame = encode_answers([Answer(token, session_id(1), b"", None)])
+    assert resumption.received(frame, 10.001) == [("client", (session_id(1), b""))]
+    assert resumption.hits == 1
+    assert resumption.offered("late", SCOPE, session_id(2), 1000, 2000, 11.0) == token + 1
+    assert resumption.expired(11.0 + TIMEOUT) == ["late"]
+
+
+def test_an_open_breaker_asks_about_no_first_use() -> None:
+    resumption = make()
+    now = open_breaker(resumption, 10.0)
+    assert resumption.offered("client", SCOPE, session_id(1), 1000, 2000, now) == 0
+    assert resumption.misses["breaker"] == 1
+
+
 def test_an_answer_resumes_its_owner() -> None:
     resumption = make()
     first, second = ask(resumption, "a", 10.0, 1), ask(resumption, "b", 10.0, 2)
