@@ -233,6 +233,10 @@ class TicketDesk:
             except StopIteration as done:
                 self._waiting.remove(waiting)
                 return [(waiting.asker, encode_reply(waiting.request, done.value))]
+            except MessageError as error:
+                self._waiting.remove(waiting)
+                refusal = encode_error(waiting.request, error.code, error.detail)
+                return [(waiting.asker, refusal)]
         if waiting.deadline > now:
             return []
         self._waiting.remove(waiting)

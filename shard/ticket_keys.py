@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 __all__ = ["Engine", "TicketKeys"]
 
+_Which = tuple[bytes | None, str | None, bytes | None, str | None]
 _Watermark = tuple[int, bytes | None, str | None, bytes | None, str | None]
 
 
@@ -50,7 +51,7 @@ class TicketKeys:
         self._engine = engine
         self._boot = ""
         self._told_by: dict[bytes, str] = {}
-        self._watermarks: dict[tuple[bytes | None, str | None, bytes | None, str | None], int] = {}
+        self._watermarks: dict[_Which, int] = {}
         self.serial = 0
         self.malformed = 0
 
@@ -80,9 +81,9 @@ class TicketKeys:
             if serial < self.serial:
                 return False  # overtaken by a later one
             watermarks = [_watermark(item) for item in ring["watermarks"]]
-            epochs = [(bytes(name), key, float(left)) for name, key, left in ring["epochs"]]
+            epochs = [(name, key, float(left)) for name, key, left in ring["epochs"]]
             self._take(epochs, ring["active"], watermarks)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             # Its text is not logged: it might quote what came.
             self.malformed += 1
             return False
@@ -97,8 +98,9 @@ class TicketKeys:
     ) -> None:
         status = self._engine.status()
         # Refuse first: nothing that a purge means shall be accepted under a new key.
-        purged_all = self._merge(watermarks)
-        self._engine.set_watermarks([(at, *which) for which, at in self._watermarks.items()])
+        merged, purged_all = self._merged(watermarks)
+        self._engine.set_watermarks([(at, *which) for which, at in merged.items()])
+        self._watermarks = merged
         told = {name for name, _, _ in epochs}
         if active is None:
             # A new coordinator waits until all workers have found it: the old key seals on.
@@ -116,20 +118,16 @@ class TicketKeys:
             name: self._boot if name in told else self._told_by.get(name, "") for name in held
         }
 
-    def _merge(self, watermarks: list[_Watermark]) -> bool:
-        """Take in watermarks; whether everything issued so far is refused anew."""
+    def _merged(self, told: list[_Watermark]) -> tuple[dict[_Which, int], bool]:
+        """All watermarks with those told, and whether everything issued so far is refused anew."""
         everything = (None, None, None, None)
-        before = self._watermarks.get(everything, 0)
-        for at, scope, server_name, certificate, worker in watermarks:
+        merged = dict(self._watermarks)
+        for at, scope, server_name, certificate, worker in told:
             which = (scope, server_name, certificate, worker)
-            self._watermarks[which] = max(at, self._watermarks.get(which, 0))
-        latest = self._watermarks.get(everything, 0)
-        self._watermarks = {
-            which: at
-            for which, at in self._watermarks.items()
-            if at > latest or which == everything
-        }
-        return latest > before
+            merged[which] = max(at, merged.get(which, 0))
+        latest = merged.get(everything, 0)
+        left = {which: at for which, at in merged.items() if at > latest or which == everything}
+        return left, latest > self._watermarks.get(everything, 0)
 
     def _told(self) -> list[list[Any]]:
         return [[at, *which] for which, at in self._watermarks.items()]

@@ -258,6 +258,30 @@ def test_ticket_keys_for_a_worker_that_seals_none_are_an_unknown_order(control: 
         assert control.acks[0].body["ok"] is False
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": [[10**15, b"k" * 32, 1.0]]},
+        {"epochs": [["n" * 16, b"k" * 32, 1.0]]},
+        {"epochs": [[b"n" * 16, None, 1.0]]},
+        {"epochs": [[b"n" * 16, b"k" * 32, float("inf")]]},
+        {"active": 7},
+        {"serial": float("inf")},
+        {"watermarks": [[2**70, None, None, None, None]]},
+        {"watermarks": [[1, b"short", None, None, None]]},
+        {"watermarks": [[1, None, 5, None, None]]},
+    ],
+)
+def test_nonsense_is_no_ring_and_spoils_none(change: dict[str, Any]) -> None:
+    """With the engine itself, which checks what the worker passes on."""
+    held = _engine.TicketKeys("w-0.1", 100)
+    keys = TicketKeys(held)
+    assert not keys.registered("b1", ring(1) | change)
+    assert (keys.serial, keys.malformed) == (0, 1)
+    assert keys.told(ring(2))
+    assert held.status().active == b"n" * 16
+
+
 def test_an_unknown_order_is_refused(control: Control) -> None:
     with linked(control.endpoint) as made:
         made.link.first_seed(TIMEOUT)
