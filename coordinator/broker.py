@@ -265,7 +265,8 @@ class Broker:
         return bool(outgoing)
 
     def _advance_purges(self) -> bool:
-        self._send_control(self._control_desk.advance_purges(time.monotonic()))
+        now, wall = time.monotonic(), time.time()
+        self._send_control(self._control_desk.advance_purges(now, wall))
         return self._send_answers()
 
     def _sweep(self) -> bool:

@@ -7,10 +7,10 @@ socket and reads no clock. For the broker's thread only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator import bodies
+from coordinator.calls import Call, Outgoing, identity
 from coordinator.entropy import EntropyAccumulator, RepeatedSeedError
 from coordinator.errors import MessageError
 from coordinator.log import get_logger
@@ -44,7 +44,9 @@ from coordinator.registry import (
 from coordinator.seeding import SeedDesk
 from coordinator.stats import SupervisorStats, WorkerStats
 from coordinator.status import Process, server_view, sessions_view, worker_view
+from coordinator.ticket_desk import TicketDesk, Waiting
 from coordinator.traffic import Traffic
+from coordinator.watermarks import TicketFilter
 
 __all__ = ["ControlDesk", "Outgoing"]
 
@@ -52,25 +54,8 @@ MAX_WORKERS: Final = 4096
 MAX_ORDER_SECONDS: Final = 3600.0
 STATUS_LEDGER_LINES: Final = 16
 
-Outgoing = tuple[bytes, bytes]
-"""A routing id, and the frame for it."""
 
 _log = get_logger("control")
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A request with what is known of it; `now` is the broker's clock, `wall` Unix time."""
-
-    routing: bytes
-    peer: Peer
-    request: int
-    body: dict[str, Any]
-    now: float
-    wall: float
-
-    def reply(self, body: Mapping[str, Any]) -> Outgoing:
-        return self.routing, encode_reply(self.request, body)
 
 
 class ControlDesk:
@@ -84,6 +69,7 @@ class ControlDesk:
         orders: OrderBook,
         entropy: EntropyAccumulator,
         sessions: SessionDesk,
+        tickets: TicketDesk,
         gather: Callable[[], None],
         traffic: Traffic,
         heartbeat: float,
@@ -99,12 +85,13 @@ class ControlDesk:
         self.orders = orders
         self.sessions = sessions
         self.purges = PurgeDesk(sessions)
+        self.tickets = tickets
         self._seeds = SeedDesk(entropy, gather)
         self._quarantine = QuarantineDesk(registry, orders)
         self._traffic = traffic
         self._heartbeat_seconds = heartbeat
         self._order_timeout = order_timeout
-        self._handlers: dict[str, Callable[[_Call], list[Outgoing]]] = {
+        self._handlers: dict[str, Callable[[Call], list[Outgoing]]] = {
             "register": self._register,
             "heartbeat": self._heartbeat,
             "goodbye": self._goodbye,
@@ -137,7 +124,7 @@ class ControlDesk:
                 return self._acknowledge(routing, message)
             request = message.request
             peer.require(message.type)
-            call = _Call(routing, peer, message.request, message.body, now, wall)
+            call = Call(routing, peer, message.request, message.body, now, wall)
             return self._handlers[message.type](call)
         except MessageError as error:
             return [self.refuse(routing, request, error)]
@@ -152,19 +139,23 @@ class ControlDesk:
         outgoing: list[Outgoing] = []
         lost, dropped = self.registry.sweep(now)
         for member in lost:
-            _log.warning("member lost", **_identity(member), silent_seconds=now - member.seen_at)
+            _log.warning("member lost", **identity(member), silent_seconds=now - member.seen_at)
             outgoing += self._answers(self.orders.gone(member.id))
         for member in dropped:
-            _log.info("lost member dropped", **_identity(member))
+            _log.info("lost member dropped", **identity(member))
         outgoing += self._quarantine.tick(now)
-        return outgoing + self._answers(self.orders.expire(now))
+        return outgoing + self._answers(self.orders.expire(now)) + self.tickets.tick(now)
 
-    def advance_purges(self, now: float) -> list[Outgoing]:
+    def advance_purges(self, now: float, wall: float) -> list[Outgoing]:
         """Go on with what administrators want purged: a short piece of it, and who is done."""
-        return [
-            (done.asker, encode_reply(done.request, {"ok": True, "sessions": count}))
-            for done, count in self.purges.advance(now)
-        ]
+        outgoing: list[Outgoing] = []
+        for done, count in self.purges.advance(now):
+            if self.tickets.in_use:
+                outgoing += self._purge_tickets(done, {"sessions": count}, now, wall)
+            else:
+                reply = encode_reply(done.request, {"ok": True, "sessions": count})
+                outgoing.append((done.asker, reply))
+        return outgoing
 
     def status(self, now: float, wall: float) -> dict[str, Any]:
         """The status object of ``/status.json``."""
@@ -181,7 +172,7 @@ class ControlDesk:
                 "boot": process.boot,
                 "sessions": sessions_view(self.sessions, self.purges),
                 "entropy": self._seeds.view(now, STATUS_LEDGER_LINES),
-                "ticket_keys": {"keys": []},
+                "ticket_keys": self.tickets.view(now),
                 "orders_pending": len(self.orders),
                 **self._traffic.view(),
             },
@@ -190,7 +181,7 @@ class ControlDesk:
 
     # ---- members ----
 
-    def _register(self, call: _Call) -> list[Outgoing]:
+    def _register(self, call: Call) -> list[Outgoing]:
         registration = read_registration(call.body, call.peer.key, call.routing)
         if registration.role is Role.SUPERVISOR:
             call.peer.require("register-supervisor")
@@ -198,18 +189,20 @@ class ControlDesk:
         member = self.registry.register(registration, call.now)
         _log.info(
             "member registered",
-            **_identity(member),
+            **identity(member),
             key=call.peer.name or "local",
             returned=returned,
         )
-        body = {
+        body: dict[str, Any] = {
             "boot": self.process.boot,
             "heartbeat": self._heartbeat_seconds,
             "lease": self.registry.lease,
         }
+        if registration.role is Role.WORKER:
+            body |= self.tickets.registered(registration.id, call.body, call.now)
         return [call.reply(body)]
 
-    def _heartbeat(self, call: _Call) -> list[Outgoing]:
+    def _heartbeat(self, call: Call) -> list[Outgoing]:
         state = read_state(call.body)
         member = self.registry.member(bodies.text(call.body, "id"), call.peer.key)
         # Read before anything changes: a refused heartbeat renews nothing.
@@ -224,24 +217,24 @@ class ControlDesk:
         was = member.state
         self.registry.renew(member, call.routing, state, call.now)
         if was is not state:
-            _log.info("member state", **_identity(member), was=str(was))
+            _log.info("member state", **identity(member), was=str(was))
         outgoing: list[Outgoing] = [call.reply({"boot": self.process.boot})]
         earlier = self._seeds.watch(member.id, marks)
         if earlier is not None:
             outgoing += self._quarantine.begin(
                 (earlier, member.id), "a first output came twice", call.now
             )
-        return outgoing
+        return outgoing + self.tickets.heard(member, call.now)
 
-    def _goodbye(self, call: _Call) -> list[Outgoing]:
+    def _goodbye(self, call: Call) -> list[Outgoing]:
         outgoing: list[Outgoing] = [call.reply({})]
         member = self.registry.goodbye(bodies.text(call.body, "id"), call.peer.key)
         if member is not None:
-            _log.info("member left", **_identity(member))
+            _log.info("member left", **identity(member))
             outgoing += self._answers(self.orders.gone(member.id))
         return outgoing
 
-    def _seed(self, call: _Call) -> list[Outgoing]:
+    def _seed(self, call: Call) -> list[Outgoing]:
         requester = bodies.text(call.body, "id")
         purpose = bodies.text(call.body, "purpose")
         if self.registry.get(requester) is not None:
@@ -258,7 +251,7 @@ class ControlDesk:
             ]
         return [call.reply({"seed": seed})]
 
-    def _ping(self, call: _Call) -> list[Outgoing]:
+    def _ping(self, call: Call) -> list[Outgoing]:
         return [call.reply({"boot": self.process.boot})]
 
     def _acknowledge(self, routing: bytes, ack: Ack) -> list[Outgoing]:
@@ -272,17 +265,17 @@ class ControlDesk:
 
     # ---- administrators ----
 
-    def _status(self, call: _Call) -> list[Outgoing]:
+    def _status(self, call: Call) -> list[Outgoing]:
         body = {"status": self.status(call.now, call.wall)}
         return [call.reply(body)]
 
-    def _entropy(self, call: _Call) -> list[Outgoing]:
+    def _entropy(self, call: Call) -> list[Outgoing]:
         lines = MAX_LEDGER_LINES
         if "limit" in call.body:
             lines = bodies.count(call.body, "limit", MAX_LEDGER_LINES)
         return [call.reply({"entropy": self._seeds.view(call.now, lines)})]
 
-    def _scale(self, call: _Call) -> list[Outgoing]:
+    def _scale(self, call: Call) -> list[Outgoing]:
         workers = bodies.count(call.body, "workers", MAX_WORKERS)
         supervisors = self._live_supervisors()
         if "supervisor" in call.body:
@@ -295,7 +288,7 @@ class ControlDesk:
             raise MessageError(ERROR_REFUSED, f"name one of the supervisors: {names}")
         return self._order(call, supervisors, {"do": "scale", "workers": workers})
 
-    def _drain(self, call: _Call) -> list[Outgoing]:
+    def _drain(self, call: Call) -> list[Outgoing]:
         id_ = bodies.text(call.body, "worker")
         worker = self.registry.get(id_)
         if worker is None or worker.registration.role is not Role.WORKER:
@@ -307,14 +300,15 @@ class ControlDesk:
             raise MessageError(ERROR_REFUSED, f"the supervisor of {id_!r} is not registered")
         return self._order(call, supervisors, {"do": "drain", "worker": id_})
 
-    def _reload(self, call: _Call) -> list[Outgoing]:
+    def _reload(self, call: Call) -> list[Outgoing]:
         return self._order(call, self._live_supervisors(), {"do": "reload"})
 
-    def _rotate(self, call: _Call) -> list[Outgoing]:
+    def _rotate(self, call: Call) -> list[Outgoing]:
         if call.body.get("drbg") is not True:
-            raise MessageError(
-                ERROR_REFUSED, "sessions are kept in the cache: there are no ticket keys to rotate"
-            )
+            if not self.tickets.in_use:
+                text = "no worker issues sealed tickets: there are no ticket keys to rotate"
+                raise MessageError(ERROR_REFUSED, text)
+            return self.tickets.rotate(self._waiting(call), call.now)
         workers = self.registry.workers()
         if not workers:
             raise MessageError(ERROR_ABSENT, "no worker is registered")
@@ -325,11 +319,34 @@ class ControlDesk:
                 outgoing += self._answers(self.orders.gone(worker.id, "it is lost"))
         return outgoing
 
-    def _purge(self, call: _Call) -> list[Outgoing]:
+    def _purge(self, call: Call) -> list[Outgoing]:
         what = read_filter(call.body)
+        if what.client is not None and self.tickets.in_use:
+            text = "a sealed ticket does not tell its client: purge by another condition"
+            raise MessageError(ERROR_REFUSED, text)
         by = call.peer.name or "local"
-        self.purges.ask(Purge(call.routing, call.request, what, by, call.wall))
+        waiting = self._waiting(call)
+        self.purges.ask(Purge(waiting.asker, waiting.request, what, by, call.wall, waiting.timeout))
         return []
+
+    def _purge_tickets(
+        self, done: Purge, extra: Mapping[str, Any], now: float, wall: float
+    ) -> list[Outgoing]:
+        """The sessions are purged; now the tickets that are sealed, which clients keep."""
+        what = done.what
+        which = TicketFilter(what.scope, what.server_name, what.certificate, what.worker)
+        older_than = what.older_than or 0.0
+        waiting = Waiting(done.asker, done.request, done.timeout)
+        try:
+            return self.tickets.purge(
+                waiting, which, extra, now=now, wall=wall, older_than=older_than
+            )
+        except MessageError as error:
+            return [self.refuse(done.asker, done.request, error)]
+
+    def _waiting(self, call: Call) -> Waiting:
+        timeout = bodies.seconds(call.body, "timeout", self._order_timeout, MAX_ORDER_SECONDS)
+        return Waiting(call.routing, call.request, timeout)
 
     def _live_supervisors(self) -> list[Member]:
         supervisors = self.registry.supervisors(live=True)
@@ -339,7 +356,7 @@ class ControlDesk:
 
     def _order(
         self,
-        call: _Call,
+        call: Call,
         members: Iterable[Member],
         order: Mapping[str, Any],
     ) -> list[Outgoing]:
@@ -363,14 +380,3 @@ class ControlDesk:
                 error = MessageError(outcome.error, outcome.detail)
                 outgoing.append(self.refuse(outcome.asker, outcome.request, error))
         return outgoing
-
-
-def _identity(member: Member) -> dict[str, Any]:
-    about = member.registration
-    return {
-        "role": str(about.role),
-        "id": about.id,
-        "pid": about.pid,
-        "host": about.host,
-        "state": str(member.state),
-    }

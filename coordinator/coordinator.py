@@ -33,6 +33,9 @@ from coordinator.registry import Registry
 from coordinator.sessions import SessionCache
 from coordinator.settings import CoordinatorSettings
 from coordinator.status import Process
+from coordinator.strikes import STRIKE_BYTES, StrikeRegister
+from coordinator.ticket_desk import TicketDesk
+from coordinator.ticket_keys import KeyRing
 from coordinator.traffic import Traffic
 
 __all__ = ["Coordinator"]
@@ -139,15 +142,29 @@ class Coordinator:
             max_entries=settings.sessions_max_entries,
             first_mark=1 + secrets.randbits(62),
         )
-        desk = SessionDesk(cache, ParkingTable(park=settings.park))
+        strikes = StrikeRegister(
+            capacity=min(
+                settings.sessions_max_entries, settings.sessions_max_bytes // STRIKE_BYTES
+            ),
+            now=time.monotonic(),
+            wall=time.time(),
+        )
+        desk = SessionDesk(cache, ParkingTable(park=settings.park), strikes)
+        registry = Registry(lease=settings.lease_timeout)
+        ring = KeyRing(
+            rotate_every=settings.ticket_rotate_every,
+            keep=settings.ticket_keep,
+            random=secrets.token_bytes,
+        )
         traffic.sessions_address = self._sessions.address
         traffic.control_address = self._control.address
         control_desk = ControlDesk(
             process=process,
-            registry=Registry(lease=settings.lease_timeout),
+            registry=registry,
             orders=OrderBook(),
             entropy=entropy,
             sessions=desk,
+            tickets=TicketDesk(ring, strikes, registry, settle=settings.lease_timeout),
             gather=gather,
             traffic=traffic,
             heartbeat=settings.heartbeat,

@@ -13,6 +13,7 @@ from typing import Final
 from coordinator.parking import Parked, ParkingTable
 from coordinator.protocol import Answer, Lookup, LookupOp, SessionsRequest
 from coordinator.sessions import MissReason, SessionCache
+from coordinator.strikes import StrikeRegister
 
 __all__ = ["RECALL_AFTER", "SessionDesk"]
 
@@ -27,9 +28,10 @@ MAX_READERS: Final = 8192
 class SessionDesk:
     """The session cache and the lookups that wait for it. For the broker's thread only."""
 
-    def __init__(self, cache: SessionCache, parking: ParkingTable) -> None:
+    def __init__(self, cache: SessionCache, parking: ParkingTable, strikes: StrikeRegister) -> None:
         self.cache = cache
         self.parking = parking
+        self.strikes = strikes
         self._answers: dict[bytes, list[Answer]] = {}
         # Reader → the mark it knows. One that is dropped comes back with its next message.
         self._readers: dict[bytes, int] = {}
@@ -60,7 +62,10 @@ class SessionDesk:
                 for parked in parking.awaited(scope, id_):
                     self._wake(parked, id_, now)
         for lookup in request.lookups:
-            self._look_up(asker, lookup, now)
+            if lookup.op is LookupOp.STRIKE:
+                self._strike(asker, lookup, now)
+            else:
+                self._look_up(asker, lookup, now)
 
     def tick(self, now: float) -> None:
         """Answer the lookups that have waited long enough, and recall puts for the others."""
@@ -156,6 +161,17 @@ class SessionDesk:
                 self._recall_at = now + RECALL_AFTER
             return
         self._miss(asker, lookup, _first_definite(reasons))
+
+    def _strike(self, asker: bytes, lookup: Lookup, now: float) -> None:
+        (id_,) = lookup.ids
+        refused = self.strikes.strike(lookup.scope, id_, lookup.issued_ms, lookup.expires_ms, now)
+        # The client brings the session itself.
+        answer = (
+            Answer(lookup.token, id_, b"", None)
+            if refused is None
+            else Answer(lookup.token, None, None, refused)
+        )
+        self._answers.setdefault(asker, []).append(answer)
 
     def _wake(self, parked: Parked, id_: bytes, now: float) -> None:
         lookup = parked.lookup

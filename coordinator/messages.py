@@ -31,6 +31,8 @@ class LookupOp(IntEnum):
     """Leave it: a TLS 1.2 session id may be used again (RFC 5246 §7.3)."""
     TAKE = 1
     """Remove it in the same step: a TLS 1.3 ticket is used once (RFC 8446 §8.1, appendix C.4)."""
+    STRIKE = 2
+    """There is none: remember that a sealed ticket was used (RFC 8446 §8.1)."""
 
 
 class Put(NamedTuple):
@@ -51,12 +53,15 @@ class Lookup(NamedTuple):
     """A question for at most two sessions of one scope; the first found is the answer.
 
     :ivar token: the asker's own name for the question, never used again by it.
+    :ivar issued_ms: of a strike alone, Unix time in milliseconds, as is `expires_ms`.
     """
 
     token: int
     op: LookupOp
     scope: bytes
     ids: tuple[bytes, ...]
+    issued_ms: int = 0
+    expires_ms: int = 0
 
 
 class SessionsRequest(NamedTuple):

@@ -9,6 +9,7 @@ Every message is one ZeroMQ frame that holds one msgpack array: ``[VERSION, type
     worker → [1, "sessions", worker, [[scope, id, value, server_name, client], …],
                                      [[token, op, scope, [id, …]], …],
                                      {"age": ms, "mark": n, "certificates": {scope: sha256}}]
+                                     (a strike: [token, 2, scope, [id], issued, expires])
     ←        [1, "answers", [[token, id | nil, value | nil, reason | nil], …]]
     ←        [1, "recall"]                  send the puts that you collect
     ←        [1, "mark", n]
@@ -31,8 +32,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgpack
-
 from coordinator.errors import MessageError
 from coordinator.messages import (
     Ack,
@@ -47,6 +46,40 @@ from coordinator.messages import (
     Reply,
     Request,
     SessionsRequest,
+)
+from coordinator.wire import (
+    CONTROL_TYPES,
+    ERROR_ABSENT,
+    ERROR_ENTROPY,
+    ERROR_EXPIRED,
+    ERROR_FORBIDDEN,
+    ERROR_REFUSED,
+    ERROR_SHAPE,
+    ERROR_SIZE,
+    ERROR_TYPE,
+    ERROR_UNREGISTERED,
+    ERROR_VERSION,
+    FINGERPRINT_BYTES,
+    FIRST_OUTPUT_BYTES,
+    ID_BYTES,
+    MAX_FIRST_OUTPUTS,
+    MAX_IDS,
+    MAX_LEDGER_LINES,
+    MAX_LOOKUPS,
+    MAX_MARK,
+    MAX_MESSAGE_BYTES,
+    MAX_NOISE_BYTES,
+    MAX_PUTS,
+    MAX_TOKEN,
+    MAX_VALUE_BYTES,
+    SCOPE_BYTES,
+    SEED_BYTES,
+    VERSION,
+    fixed,
+    name,
+    number,
+    pack,
+    unpack,
 )
 
 __all__ = [
@@ -104,62 +137,7 @@ __all__ = [
     "encode_sessions",
 ]
 
-VERSION: Final = 1
-
-MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-MAX_PUTS: Final = 4096
-MAX_LOOKUPS: Final = 4096
-MAX_IDS: Final = 2
-"""TLS 1.3 identities asked for in one lookup."""
-ID_BYTES: Final = 32
-SCOPE_BYTES: Final = 32
-MAX_VALUE_BYTES: Final = 64 * 1024
-"""A session with a client's certificate chain; larger ones are not stored."""
-MAX_TOKEN: Final = 2**63 - 1
-MAX_MARK: Final = MAX_TOKEN
-FINGERPRINT_BYTES: Final = 32
-"""SHA-256 of a certificate in DER."""
 _MAX_AGE_MS: Final = 2**40
-MAX_NAME_CHARS: Final = 255
-SEED_BYTES: Final = 48
-"""Seed length of an AES-256 CTR_DRBG without derivation function (SP 800-90A Rev. 1, table 3)."""
-FIRST_OUTPUT_BYTES: Final = 32
-"""The mark of a DRBG's first output after a seed: a SHA-256 hash."""
-MAX_FIRST_OUTPUTS: Final = 8
-"""Marks in a heartbeat."""
-MAX_LEDGER_LINES: Final = 1024
-"""Seeds that the coordinator can tell of."""
-MAX_NOISE_BYTES: Final = 64
-"""What a worker sends back with a request for a seed."""
-
-ERROR_VERSION: Final = "version"
-ERROR_TYPE: Final = "type"
-ERROR_SHAPE: Final = "shape"
-ERROR_SIZE: Final = "size"
-ERROR_UNREGISTERED: Final = "unregistered"
-ERROR_FORBIDDEN: Final = "forbidden"
-ERROR_REFUSED: Final = "refused"
-ERROR_ABSENT: Final = "absent"
-"""Nobody who could do it is registered, or not yet."""
-ERROR_EXPIRED: Final = "expired"
-ERROR_ENTROPY: Final = "insufficient_entropy"
-
-CONTROL_TYPES: Final = frozenset(
-    {
-        "register",
-        "heartbeat",
-        "goodbye",
-        "seed",
-        "status",
-        "entropy",
-        "scale",
-        "drain",
-        "reload",
-        "rotate",
-        "purge",
-        "ping",
-    }
-)
 
 
 def encode_sessions(
@@ -177,8 +155,13 @@ def encode_sessions(
         about["mark"] = mark
     if certificates:
         about["certificates"] = certificates
-    asked = [(ask.token, int(ask.op), ask.scope, ask.ids) for ask in lookups]
-    return _pack([VERSION, "sessions", worker, puts, asked, about])
+    asked = [_lookup_fields(ask) for ask in lookups]
+    return pack([VERSION, "sessions", worker, puts, asked, about])
+
+
+def _lookup_fields(ask: Lookup) -> tuple[Any, ...]:
+    fields = (ask.token, int(ask.op), ask.scope, ask.ids)
+    return (*fields, ask.issued_ms, ask.expires_ms) if ask.op is LookupOp.STRIKE else fields
 
 
 def decode_sessions(frame: bytes) -> SessionsRequest:
@@ -186,7 +169,7 @@ def decode_sessions(frame: bytes) -> SessionsRequest:
 
     :raises MessageError: whatever is wrong with it.
     """
-    fields = _unpack(frame)
+    fields = unpack(frame)
     if fields[1] != "sessions":
         raise MessageError(ERROR_TYPE, "unknown message type")
     if not 5 <= len(fields) <= 6:
@@ -198,7 +181,7 @@ def decode_sessions(frame: bytes) -> SessionsRequest:
         raise MessageError(ERROR_SIZE, f"at most {MAX_PUTS} puts and {MAX_LOOKUPS} lookups")
     about = _about(fields[5]) if len(fields) == 6 else ()
     return SessionsRequest(
-        _name(worker, "worker"),
+        name(worker, "worker"),
         tuple([_put(item) for item in puts]),
         tuple([_lookup(item) for item in lookups]),
         *about,
@@ -207,17 +190,17 @@ def decode_sessions(frame: bytes) -> SessionsRequest:
 
 def encode_answers(answers: Sequence[Answer]) -> bytes:
     """One reply of the *sessions* endpoint."""
-    return _pack([VERSION, "answers", [(a.token, a.id, a.value, a.reason) for a in answers]])
+    return pack([VERSION, "answers", [(a.token, a.id, a.value, a.reason) for a in answers]])
 
 
 def encode_mark(mark: int) -> bytes:
     """What a reader is told after a purge."""
-    return _pack([VERSION, "mark", mark])
+    return pack([VERSION, "mark", mark])
 
 
 def encode_recall() -> bytes:
     """The *sessions* endpoint's wish for the puts that a reader collects."""
-    return _pack([VERSION, "recall"])
+    return pack([VERSION, "recall"])
 
 
 def decode_answers(frame: bytes) -> tuple[Answer, ...] | Mark | Recall | Refusal:
@@ -225,11 +208,11 @@ def decode_answers(frame: bytes) -> tuple[Answer, ...] | Mark | Recall | Refusal
 
     :raises MessageError: whatever is wrong with it.
     """
-    fields = _unpack(frame)
+    fields = unpack(frame)
     if fields[1] == "error":
         return _refusal(fields)
     if fields[1] == "mark" and len(fields) == 3:
-        return Mark(_number(fields[2], "mark"))
+        return Mark(number(fields[2], "mark"))
     if fields[1] == "recall" and len(fields) == 2:
         return Recall()
     if fields[1] != "answers" or len(fields) != 3 or not isinstance(fields[2], list):
@@ -239,12 +222,12 @@ def decode_answers(frame: bytes) -> tuple[Answer, ...] | Mark | Recall | Refusal
 
 def encode_request(type_: str, request: int, body: Mapping[str, Any]) -> bytes:
     """A request to the *control* endpoint."""
-    return _pack([VERSION, type_, request, dict(body)])
+    return pack([VERSION, type_, request, dict(body)])
 
 
 def encode_ack(order: int, body: Mapping[str, Any]) -> bytes:
     """The answer to an order."""
-    return _pack([VERSION, "ack", order, dict(body)])
+    return pack([VERSION, "ack", order, dict(body)])
 
 
 def decode_control(frame: bytes) -> Request | Ack:
@@ -252,29 +235,29 @@ def decode_control(frame: bytes) -> Request | Ack:
 
     :raises MessageError: whatever is wrong with it.
     """
-    fields = _unpack(frame)
+    fields = unpack(frame)
     kind = fields[1]
     if kind != "ack" and kind not in CONTROL_TYPES:
         raise MessageError(ERROR_TYPE, "unknown message type")
     if len(fields) != 4 or not isinstance(fields[3], dict):
         raise MessageError(ERROR_SHAPE, "expected [version, type, number, map]")
-    number = _number(fields[2], "request")
-    return Ack(number, fields[3]) if kind == "ack" else Request(kind, number, fields[3])
+    numbered = number(fields[2], "request")
+    return Ack(numbered, fields[3]) if kind == "ack" else Request(kind, numbered, fields[3])
 
 
 def encode_reply(request: int, body: Mapping[str, Any]) -> bytes:
     """The coordinator's answer to a request."""
-    return _pack([VERSION, "reply", request, dict(body)])
+    return pack([VERSION, "reply", request, dict(body)])
 
 
 def encode_order(order: int, body: Mapping[str, Any]) -> bytes:
     """An order to a registered peer."""
-    return _pack([VERSION, "order", order, dict(body)])
+    return pack([VERSION, "order", order, dict(body)])
 
 
 def encode_error(request: int | None, code: str, detail: str) -> bytes:
     """The refusal of a message, on either endpoint."""
-    return _pack([VERSION, "error", request, code, detail])
+    return pack([VERSION, "error", request, code, detail])
 
 
 def decode_from_coordinator(frame: bytes) -> Reply | Refusal | Order:
@@ -282,39 +265,14 @@ def decode_from_coordinator(frame: bytes) -> Reply | Refusal | Order:
 
     :raises MessageError: whatever is wrong with it.
     """
-    fields = _unpack(frame)
+    fields = unpack(frame)
     kind = fields[1]
     if kind == "error":
         return _refusal(fields)
     if kind not in ("reply", "order") or len(fields) != 4 or not isinstance(fields[3], dict):
         raise MessageError(ERROR_SHAPE, "expected a reply, an error or an order")
-    number = _number(fields[2], "number")
-    return Reply(number, fields[3]) if kind == "reply" else Order(number, fields[3])
-
-
-def _pack(fields: list[Any]) -> bytes:
-    packed: bytes = msgpack.packb(fields, use_bin_type=True)
-    if len(packed) > MAX_MESSAGE_BYTES:
-        raise MessageError(ERROR_SIZE, f"a message is at most {MAX_MESSAGE_BYTES} bytes")
-    return packed
-
-
-def _unpack(frame: bytes) -> list[Any]:
-    if len(frame) > MAX_MESSAGE_BYTES:
-        raise MessageError(ERROR_SIZE, f"a message is at most {MAX_MESSAGE_BYTES} bytes")
-    try:
-        fields = msgpack.unpackb(frame, raw=False, strict_map_key=True)
-    except (ValueError, RecursionError) as error:
-        # msgpack's own errors and UnicodeDecodeError are ValueErrors; the text may quote bytes
-        # of the message, so it goes no further.
-        raise MessageError(ERROR_SHAPE, "not one msgpack value") from error
-    if not isinstance(fields, list) or len(fields) < 2:
-        raise MessageError(ERROR_SHAPE, "expected an array [version, type, …]")
-    if fields[0] != VERSION or isinstance(fields[0], bool):
-        raise MessageError(ERROR_VERSION, f"this coordinator speaks version {VERSION}")
-    if not isinstance(fields[1], str):
-        raise MessageError(ERROR_TYPE, "the type must be a string")
-    return fields
+    numbered = number(fields[2], "number")
+    return Reply(numbered, fields[3]) if kind == "reply" else Order(numbered, fields[3])
 
 
 def _put(item: Any) -> Put:
@@ -332,9 +290,9 @@ def _put(item: Any) -> Put:
     if type(id_) is not bytes or len(id_) != ID_BYTES:
         raise MessageError(ERROR_SHAPE, f"an id is {ID_BYTES} bytes")
     if server_name is not None:
-        _name(server_name, "server name")
+        name(server_name, "server name")
     if client is not None:
-        _name(client, "client")
+        name(client, "client")
     return Put(scope, id_, value, server_name, client)
 
 
@@ -343,32 +301,39 @@ def _about(fields: Any) -> tuple[float, int | None, Mapping[bytes, bytes]]:
     if not isinstance(fields, dict):
         raise MessageError(ERROR_SHAPE, "what is said of puts is a map")
     # No session gets as old as the bound, and a float is exact far beyond it.
-    age = min(_number(fields.get("age", 0), "age"), _MAX_AGE_MS) / 1000
-    mark = _number(fields["mark"], "mark") if "mark" in fields else None
+    age = min(number(fields.get("age", 0), "age"), _MAX_AGE_MS) / 1000
+    mark = number(fields["mark"], "mark") if "mark" in fields else None
     certificates = fields.get("certificates", {})
     if not isinstance(certificates, dict):
         raise MessageError(ERROR_SHAPE, "certificates is a map")
     if len(certificates) > MAX_PUTS:
         raise MessageError(ERROR_SIZE, f"at most {MAX_PUTS} certificates")
     for scope, fingerprint in certificates.items():
-        _fixed(scope, SCOPE_BYTES, "scope")
-        _fixed(fingerprint, FINGERPRINT_BYTES, "certificate's fingerprint")
+        fixed(scope, SCOPE_BYTES, "scope")
+        fixed(fingerprint, FINGERPRINT_BYTES, "certificate's fingerprint")
     return age, mark, certificates
 
 
 def _lookup(item: Any) -> Lookup:
-    if not isinstance(item, list) or len(item) != 4:
-        raise MessageError(ERROR_SHAPE, "a lookup is [token, op, scope, ids]")
-    token, op, scope, ids = item
+    if not isinstance(item, list) or len(item) not in (4, 6):
+        raise MessageError(
+            ERROR_SHAPE, "a lookup is [token, op, scope, ids], a strike has times too"
+        )
+    token, op, scope, ids, *times = item
     if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_IDS:
         raise MessageError(ERROR_SHAPE, f"a lookup names 1 to {MAX_IDS} ids")
-    if op not in (0, 1) or isinstance(op, bool):
-        raise MessageError(ERROR_SHAPE, "a lookup's op is 0 (get) or 1 (take)")
+    if op not in (0, 1, 2) or isinstance(op, bool):
+        raise MessageError(ERROR_SHAPE, "a lookup's op is 0 (get), 1 (take) or 2 (strike)")
+    if (op == LookupOp.STRIKE) != bool(times) or (times and len(ids) != 1):
+        raise MessageError(
+            ERROR_SHAPE, "a strike names 1 id, its issue and its expiry; others none"
+        )
     return Lookup(
-        _number(token, "token"),
+        number(token, "token"),
         LookupOp(op),
-        _fixed(scope, SCOPE_BYTES, "scope"),
-        tuple([_fixed(id_, ID_BYTES, "id") for id_ in ids]),
+        fixed(scope, SCOPE_BYTES, "scope"),
+        tuple([fixed(id_, ID_BYTES, "id") for id_ in ids]),
+        *[number(moment, "time") for moment in times],
     )
 
 
@@ -380,29 +345,11 @@ def _answer(item: Any) -> Answer:
     missed = id_ is None and value is None and isinstance(reason, str)
     if not found and not missed:
         raise MessageError(ERROR_SHAPE, "an answer is a session or a reason")
-    return Answer(_number(token, "token"), id_, value, reason)
+    return Answer(number(token, "token"), id_, value, reason)
 
 
 def _refusal(fields: list[Any]) -> Refusal:
     if len(fields) != 5 or not all(isinstance(field, str) for field in fields[3:]):
         raise MessageError(ERROR_SHAPE, "an error is [version, error, request, code, detail]")
-    request = None if fields[2] is None else _number(fields[2], "request")
+    request = None if fields[2] is None else number(fields[2], "request")
     return Refusal(request, fields[3], fields[4])
-
-
-def _fixed(value: Any, length: int, what: str) -> bytes:
-    if not isinstance(value, bytes) or len(value) != length:
-        raise MessageError(ERROR_SHAPE, f"a {what} is {length} bytes")
-    return value
-
-
-def _number(value: Any, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_TOKEN:
-        raise MessageError(ERROR_SHAPE, f"a {what} is an integer from 0 to 2^63 - 1")
-    return value
-
-
-def _name(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME_CHARS:
-        raise MessageError(ERROR_SHAPE, f"a {what} is a string of 1 to {MAX_NAME_CHARS} characters")
-    return value

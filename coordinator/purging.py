@@ -50,6 +50,7 @@ class Purge:
     :ivar asker: routing id.
     :ivar by: the name of its key, or ``local``.
     :ivar wall: Unix time in seconds.
+    :ivar timeout: seconds that workers may take to refuse sealed tickets, where there are any.
     """
 
     asker: bytes
@@ -57,6 +58,7 @@ class Purge:
     what: PurgeFilter
     by: str
     wall: float
+    timeout: float = 60.0
 
 
 def read_filter(body: Mapping[str, Any]) -> PurgeFilter:

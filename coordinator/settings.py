@@ -98,6 +98,8 @@ class CoordinatorSettings:
     :ivar control_endpoint: likewise.
     :ivar sessions_ttl: life of a stored session; RFC 8446 §4.6.1 allows at most 604800.
     :ivar sessions_max_bytes: bound of the session cache, overhead included.
+    :ivar ticket_rotate_every: how long a ticket key seals.
+    :ivar ticket_keep: for how many such spans it opens tickets, the first included.
     :ivar lease_timeout: a peer that is silent for longer is lost.
     :ivar heartbeat: how often peers are asked to send one.
     :ivar park: how long a lookup waits for a session that no worker has stored yet.
@@ -118,6 +120,8 @@ class CoordinatorSettings:
     sessions_ttl: float = 86400.0
     sessions_max_bytes: int = 64 * 1024 * 1024
     sessions_max_entries: int = 1_000_000
+    ticket_rotate_every: float = 43200.0
+    ticket_keep: int = 4
     lease_timeout: float = 2.0
     heartbeat: float = 0.5
     park: float = 0.015

@@ -127,6 +127,8 @@ class WorkerStats:
     :ivar sessions_messages: of the readers.
     :ivar control_messages: of the link.
     :ivar ended: connections, by the reason why they ended.
+    :ivar ticket_serial: of the change of the ticket keys that it has; None if it seals no tickets.
+    :ivar tickets_sealed: under the active key.
     :ivar accept_pauses: how often it stopped accepting for want of descriptors or by its limit.
     """
 
@@ -148,6 +150,8 @@ class WorkerStats:
     ended: Mapping[str, int] = field(default_factory=dict)
     handler_errors: int = 0
     accept_pauses: int = 0
+    ticket_serial: int | None = None
+    tickets_sealed: int = 0
     drbg: DrbgStats = field(default_factory=DrbgStats)
 
     @classmethod
@@ -161,6 +165,7 @@ class WorkerStats:
         puts = optional_map(body, "puts")
         messages = optional_map(body, "messages")
         transferred = optional_map(body, "bytes")
+        tickets = optional_map(body, "ticket_keys")
         return cls(
             connections=_count(body, "connections"),
             full=_count(handshakes, "full"),
@@ -180,6 +185,8 @@ class WorkerStats:
             ended=_reasons(optional_map(body, "ended")),
             handler_errors=_count(body, "handler_errors"),
             accept_pauses=_count(body, "accept_pauses"),
+            ticket_serial=_count(tickets, "serial") if tickets else None,
+            tickets_sealed=_count(tickets, "sealed"),
             drbg=DrbgStats.read(optional_map(body, "drbg")),
         )
 

@@ -23,6 +23,21 @@ class SessionWanted:
     server_name: str | None
 
 @final
+class TicketOffered:
+    """The client offers a sealed TLS 1.3 ticket that may be used once: ask whether this is its
+    first use and call :meth:`Connection.resume` with anything but None if so.
+
+    Until then the connection is parked, as after :class:`SessionWanted`.
+    """
+
+    scope: bytes
+    id: bytes
+    """32 bytes, of this ticket alone."""
+    issued_ms: int
+    """Unix time in milliseconds, as is :attr:`expires_ms`."""
+    expires_ms: int
+
+@final
 class SessionsIssued:
     """The client was given sessions: store them."""
 
@@ -65,7 +80,9 @@ class Closed:
     detail: str
     """For a log at DEBUG level; no secret, no bytes of the peer."""
 
-Effect: TypeAlias = SessionWanted | SessionsIssued | Established | PeerClosed | Closed
+Effect: TypeAlias = (
+    SessionWanted | TicketOffered | SessionsIssued | Established | PeerClosed | Closed
+)
 
 @final
 class Progress:
@@ -119,6 +136,8 @@ class TlsContext:
         resumption: bool = True,
         tickets_per_connection: int = 2,
         ticket_lifetime: int = 86400,
+        ticket_keys: TicketKeys | None = None,
+        single_use: bool = False,
     ) -> TlsContext:
         """
         :param hosts: the first one serves clients that name none of them.
@@ -130,10 +149,66 @@ class TlsContext:
         :param resumption: whether sessions are issued and looked up.
         :param tickets_per_connection: TLS 1.3 tickets after a full handshake, 0 to 8.
         :param ticket_lifetime: seconds, 1 to 604800 (RFC 8446 §4.6.1), told to TLS 1.3 clients.
+        :param ticket_keys: seal sessions into tickets under these, and have none stored.
+        :param single_use: ask before each use of a TLS 1.3 ticket (:class:`TicketOffered`).
         :raises ValueError: names the parameter that is wrong.
         """
     CIPHER_SUITES: ClassVar[list[str]]
     GROUPS: ClassVar[list[str]]
+
+@final
+class TicketKeysStatus:
+    """What a ring holds and has done."""
+
+    names: list[bytes]
+    """Of the epochs held, 16 bytes each."""
+    active: bytes | None
+    """The epoch that seals."""
+    sealed: int
+    """Tickets sealed under it, here."""
+    opened: int
+    missed: list[tuple[str, int]]
+    """Tickets refused, by reason: ``unknown``, ``scope``, ``expired``, ``purged``."""
+
+@final
+class TicketKeys:
+    """A ring of ticket keys (RFC 5077 §4, AES-256-GCM). Any thread may call any method.
+
+    It is empty at first: no ticket is issued or opened. Keys are cleared from memory when they are
+    dropped.
+    """
+
+    def __new__(cls, worker: str, ttl: int) -> TicketKeys:
+        """
+        :param worker: its id, which tickets are marked with.
+        :param ttl: seconds a ticket is good for.
+        """
+    def replace(
+        self,
+        *,
+        kept: Sequence[bytes],
+        added: Sequence[tuple[bytes, bytes, float]],
+        active: bytes | None,
+    ) -> None:
+        """Of the epochs held keep some, take others in, and seal under one.
+
+        :param kept: names; all others are dropped.
+        :param added: (name, key, seconds it may still decrypt); one that is held stays as it is.
+        :param active: a name; None, or one that is not held: no tickets are issued.
+        :raises ValueError: a name is not 16 bytes or a key not 32, or one is all zeros.
+        """
+    def set_watermarks(
+        self, watermarks: Sequence[tuple[int, bytes | None, str | None, bytes | None, str | None]]
+    ) -> None:
+        """Refuse tickets by the time of their issue, in place of what was refused before.
+
+        :param watermarks: (Unix time in milliseconds, scope, server name, SHA-256 of the leaf, id
+            of the issuing worker): tickets issued before it that fit whatever is not None.
+        :raises ValueError: a scope is not 32 bytes, or a fingerprint too short.
+        """
+    def sweep(self) -> None:
+        """Drop the keys whose time is over."""
+    def status(self) -> TicketKeysStatus: ...
 
 @final
 class Listener:

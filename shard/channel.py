@@ -57,9 +57,12 @@ class SessionsChannel:
         self.undeliverable = 0
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], epoll: select.epoll) -> None:
-        """Begin to connect, unless resumption is off: then nothing is ever asked or stored."""
+        """Begin to connect, unless nothing is ever asked or stored: resumption is off, or by sealed
+        tickets of which each may be used again.
+        """
         settings = self._settings
-        if settings.resumption == "off":
+        sealed = settings.resumption == "tickets" and not settings.single_use
+        if settings.resumption == "off" or sealed:
             return
         self._socket = dealer(context, settings.sessions_endpoint, settings.curve)
         self.fd = self._socket.fileno()

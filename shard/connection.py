@@ -41,7 +41,8 @@ class TlsInfo:
     :ivar version: ``TLSv1.3`` or ``TLSv1.2``.
     :ivar cipher: IANA name.
     :ivar group: key exchange group; None for a TLS 1.2 resumption, which exchanges no keys.
-    :ivar resumption: where the session came from: ``"cache"``, or None for a full handshake.
+    :ivar resumption: where the session came from: ``"cache"`` (the coordinator's), ``"ticket"``
+        (the client's own, sealed), or None for a full handshake.
     :ivar server_name: the name the client asked for (SNI).
     :ivar worker: the id of the worker that terminates the connection.
     """
@@ -58,6 +59,8 @@ class TlsInfo:
 
 class Home(Protocol):
     """What a connection needs of its reader."""
+
+    resumes_by: str
 
     worker: str
     mailbox: Mailbox
@@ -285,7 +288,7 @@ class Connection:
                     cipher=facts.cipher,
                     group=facts.group,
                     resumed=facts.resumed,
-                    resumption="cache" if facts.resumed else None,
+                    resumption=self._home.resumes_by if facts.resumed else None,
                     server_name=facts.server_name,
                     alpn=facts.alpn,
                     worker=self._home.worker,

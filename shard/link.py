@@ -29,10 +29,12 @@ from shard.membership import (
     Identity,
     Membership,
     Ordered,
+    Registered,
     SeedGiven,
     SeedRefused,
 )
 from shard.reseeding import Reseed, Reseeding
+from shard.ticket_keys import TicketKeys
 
 __all__ = ["Link"]
 
@@ -46,8 +48,8 @@ _log = get_logger("link")
 
 
 class Link:
-    """Any thread: :meth:`first_seed`, :meth:`instantiated`, :meth:`change_state`,
-    :meth:`continued`, :meth:`stop`, and reading the counters.
+    """Any thread: :meth:`first_seed`, :meth:`first_keys`, :meth:`instantiated`,
+    :meth:`change_state`, :meth:`continued`, :meth:`stop`, and reading the counters.
 
     :ivar turned_at: when the loop last came round, in monotonic seconds.
     :ivar undeliverable: messages that found the queue to the coordinator full.
@@ -65,8 +67,10 @@ class Link:
         answers: Callable[[], None],
         sick: Callable[[str], None],
         zmq_context: zmq.Context[zmq.Socket[bytes]],
+        ticket_keys: TicketKeys | None = None,
     ) -> None:
         """
+        :param ticket_keys: None if this worker seals no tickets.
         :param stats: the worker's own part of a heartbeat's statistics; called on this thread.
         :param answers: called on this thread whenever the coordinator has answered.
         :param sick: called on this thread, once, with the reason why this worker cannot go on: its
@@ -79,7 +83,10 @@ class Link:
         self._answers = answers
         self._sick = sick
         self._zmq_context = zmq_context
-        self._membership = Membership(identity, noise)
+        self._ticket_keys = ticket_keys
+        self._first_keys = threading.Event()
+        about = None if ticket_keys is None else ticket_keys.registration
+        self._membership = Membership(identity, noise, about)
         self._first_outputs = FirstOutputs()
         self._calls: deque[Callable[[float], None]] = deque()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -110,6 +117,14 @@ class Link:
         self._first_answer.wait(timeout)
         seed, self._first_seed = self._first_seed, None
         return seed
+
+    def first_keys(self, timeout: float) -> None:
+        """Wait for the coordinator's ticket keys, after :attr:`thread` was started.
+
+        :param timeout: seconds. If there are none in time no tickets are issued until they come.
+        """
+        if self._ticket_keys is not None:
+            self._first_keys.wait(max(0.0, timeout))
 
     def instantiated(self) -> None:
         """The DRBG is seeded: from here on its reseeds are this thread's."""
@@ -173,7 +188,7 @@ class Link:
             if self._instantiated and (mark := self._first_outputs.mark()):
                 membership.note_first_output(mark)
             if now >= membership.due or self._acks:
-                frames = membership.frames(self._stats(), now) + self._acks
+                frames = membership.frames(self._all_stats(), now) + self._acks
                 self._acks = []
                 for frame in frames:
                     self._send(socket, frame)
@@ -182,6 +197,10 @@ class Link:
                 continue
             due = min(membership.due, self._reseeding.due, now + WATCH)
             poll.poll(max(0.0, due - time.monotonic()) * 1000)
+
+    def _all_stats(self) -> Mapping[str, Any]:
+        keys = self._ticket_keys
+        return self._stats() if keys is None else {**self._stats(), **keys.stats()}
 
     def _leave(self, socket: zmq.Socket[bytes]) -> None:
         self._send(socket, self._membership.goodbye())
@@ -223,6 +242,8 @@ class Link:
             elif isinstance(event, SeedRefused):
                 _log.debug("no seed from the coordinator", reason=event.reason, detail=event.detail)
                 self._no_seed(event.reason, now)
+            elif isinstance(event, Registered):
+                self._registered(event)
             else:
                 self._order(event, now)
 
@@ -236,7 +257,18 @@ class Link:
                 _log.error("coordinator refuses this worker", reason=refused)
         self._answers()
 
+    def _registered(self, event: Registered) -> None:
+        # The heartbeat that follows at once acknowledges the ring.
+        if self._ticket_keys is not None:
+            self._ticket_keys.registered(event.boot, event.body.get("ticket_keys"))
+            self._first_keys.set()
+
     def _order(self, order: Ordered, now: float) -> None:
+        if order.do == "ticket_keys" and self._ticket_keys is not None:
+            if self._ticket_keys.told(order.body.get("ticket_keys")):
+                # A heartbeat is the acknowledgement: now, as others wait for it.
+                self._membership.change_state(self._membership.state, now)
+            return
         if order.do != "reseed":
             problem: str | None = f"a worker knows no order {order.do!r}"
         else:

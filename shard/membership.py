@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from coordinator.errors import MessageError
@@ -34,6 +34,7 @@ __all__ = [
     "Identity",
     "Membership",
     "Ordered",
+    "Registered",
     "SeedGiven",
     "SeedRefused",
 ]
@@ -78,6 +79,18 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """The coordinator took this worker in.
+
+    :ivar boot: which coordinator it is.
+    :ivar body: the whole reply, unchecked. It may hold keys, so it is kept out of the repr.
+    """
+
+    boot: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SeedGiven:
     """A seed, for one use. Kept out of the repr."""
 
@@ -104,15 +117,15 @@ class SeedRefused:
 class Ordered:
     """An order; answer it with :meth:`Membership.acknowledge`.
 
-    :ivar body: the whole order, unchecked.
+    :ivar body: the whole order, unchecked. It may hold keys, so it is kept out of the repr.
     """
 
     order: int
     do: str
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] = field(repr=False)
 
 
-Event: TypeAlias = Answering | SeedGiven | SeedRefused | Ordered
+Event: TypeAlias = Answering | Registered | SeedGiven | SeedRefused | Ordered
 
 
 class Membership:
@@ -124,12 +137,19 @@ class Membership:
     :ivar refusals: requests that the coordinator refused.
     """
 
-    def __init__(self, identity: Identity, noise: Callable[[], bytes] = bytes) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        noise: Callable[[], bytes] = bytes,
+        about: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
         """
         :param noise: gives what goes back to the coordinator with a request for a seed.
+        :param about: what a registration says beside the identity; asked for each.
         """
         self._identity = identity
         self._noise = noise
+        self._about = about or dict
         self._first_outputs: deque[bytes] = deque(maxlen=MAX_FIRST_OUTPUTS)
         self._number = 0
         self._kinds: dict[int, str] = {}
@@ -243,6 +263,8 @@ class Membership:
             return [self._answering(False), *self._refusal(kind, message, now)]
         new_boot = self._boots(kind, message.body, now)
         events: list[Event] = [self._answering(new_boot)]
+        if kind == "register":
+            events.append(Registered(self._boot or "", message.body))
         if kind == "seed":
             events.append(self._seed_answer(message.body, now))
         return events
@@ -258,6 +280,7 @@ class Membership:
             "slot": identity.slot,
             "version": identity.version,
             "state": self.state,
+            **self._about(),
         }
 
     def _request(self, kind: str, body: Mapping[str, Any]) -> tuple[int, bytes]:

@@ -23,10 +23,10 @@ from coordinator.log import get_logger
 from shard._engine import Listener, TlsContext
 from shard.accepting import Acceptor, Capacity
 from shard.apps import Factory
+from shard.breaker import Breaker
 from shard.channel import SessionsChannel
 from shard.connection import Connection
 from shard.mailbox import Mailbox
-from shard.resumption import Breaker
 from shard.serving import HANGUP, Serving
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer

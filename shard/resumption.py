@@ -21,16 +21,13 @@ used again, so that a late answer cannot reach another client.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Final, Generic, TypeVar
 
 from coordinator.errors import MessageError
 from coordinator.protocol import (
     MAX_IDS,
     MAX_LOOKUPS,
-    MAX_VALUE_BYTES,
     Lookup,
     LookupOp,
     Mark,
@@ -40,18 +37,17 @@ from coordinator.protocol import (
     decode_answers,
     encode_sessions,
 )
+from shard.breaker import Breaker
 from shard.lookup_counts import NO_NAME, LookupCounts
+from shard.put_queue import PutQueue
 
 __all__ = [
     "BREAKER_DEADLINES",
     "FLUSH_AFTER",
     "FLUSH_ENTRIES",
     "FLUSH_EVERY",
-    "HELD_BYTES",
-    "HELD_ENTRIES",
     "PROBE_INTERVAL",
     "RECALLED_FLUSH_AFTER",
-    "Breaker",
     "Found",
     "Resumption",
 ]
@@ -68,14 +64,6 @@ FLUSH_ENTRIES: Final = 128
 BREAKER_DEADLINES: Final = 3
 PROBE_INTERVAL: Final = 0.25
 """Seconds."""
-HELD_ENTRIES: Final = 1024
-HELD_BYTES: Final = 4 * 1024 * 1024
-"""Bounds of the puts held back while the breaker is not closed; the oldest are dropped."""
-
-_MESSAGE_PUT_BYTES: Final = 1024 * 1024
-_MESSAGE_PUTS: Final = 1024
-_PUT_OVERHEAD: Final = 512
-"""Bytes of a put besides its value, generously: scope, id, server name (255 characters)."""
 
 Found = tuple[bytes, bytes]
 """(id, value) of a session."""
@@ -83,19 +71,11 @@ Found = tuple[bytes, bytes]
 Owner = TypeVar("Owner")
 
 
-class Breaker(Enum):
-    """State of the circuit breaker."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
-    """A probe is under way; everyone else is a miss."""
-
-
 class Resumption(Generic[Owner]):
     """Sessions of one reader's connections. Reader thread only; counters may be read anywhere.
 
     :ivar due: when :meth:`expired` or :meth:`messages` next has something; infinity if never.
+    :ivar puts: the sessions collected.
     :ivar counts: lookups by server name, as `names` has it. Of the reasons why there is no session
         ``deadline``, ``breaker`` and ``foreign`` are ours, the others the coordinator's.
     """
@@ -108,12 +88,9 @@ class Resumption(Generic[Owner]):
         "_mark",
         "_names",
         "_next_token",
-        "_oldest",
         "_outstanding",
         "_probe",
         "_probe_at",
-        "_put_bytes",
-        "_puts",
         "_ready",
         "_recalled",
         "_sent_at",
@@ -125,8 +102,7 @@ class Resumption(Generic[Owner]):
         "late",
         "malformed",
         "opened",
-        "puts_dropped",
-        "puts_sent",
+        "puts",
         "refused",
     )
 
@@ -149,10 +125,8 @@ class Resumption(Generic[Owner]):
         self.counts: dict[str, LookupCounts] = {}
         self._mark = 0
         self._ready: list[bytes] = []
-        self._oldest = 0.0
         self._timeout = lookup_timeout
-        self._puts: deque[Put] = deque()
-        self._put_bytes = 0
+        self.puts = PutQueue()
         self._flush_at = math.inf
         self._sent_at = -math.inf
         self._recalled = False
@@ -169,8 +143,6 @@ class Resumption(Generic[Owner]):
         self.malformed = 0
         self.refused = 0
         self.opened = 0
-        self.puts_dropped = 0
-        self.puts_sent = 0
 
     @property
     def outstanding(self) -> int:
@@ -189,20 +161,12 @@ class Resumption(Generic[Owner]):
 
         :param client: its identity, from its certificate.
         """
-        puts = self._puts
-        if not puts:
-            self._oldest = now
+        puts = self.puts
         for id_, value in entries:
-            if len(value) > MAX_VALUE_BYTES:
-                self.puts_dropped += 1
-                continue
-            puts.append(Put(scope, id_, value, server_name, client))
-            self._put_bytes += len(value) + _PUT_OVERHEAD
+            puts.add(Put(scope, id_, value, server_name, client), now)
         if self.breaker is not Breaker.CLOSED:
-            while len(puts) > HELD_ENTRIES or self._put_bytes > HELD_BYTES:
-                self._put_bytes -= len(puts.popleft().value) + _PUT_OVERHEAD
-                self.puts_dropped += 1
-        elif len(puts) >= FLUSH_ENTRIES or self._put_bytes >= _MESSAGE_PUT_BYTES:
+            puts.trim()
+        elif len(puts) >= FLUSH_ENTRIES or puts.full:
             self._flush_at = self.due = now
         elif self._flush_at == math.inf and puts:
             if self._recalled:
@@ -226,27 +190,51 @@ class Resumption(Generic[Owner]):
         :param ids: empty if none that it offers can be one of ours.
         :returns: the token under which the answer is awaited, or 0: nobody is asked, go on in full.
         """
+        if not ids:
+            self._counts(scope).missed("foreign")
+            return 0
+        op = LookupOp.TAKE if single_use else LookupOp.GET
+        return self._ask(owner, Lookup(self._next_token, op, scope, tuple(ids[:MAX_IDS])), now)
+
+    def offered(
+        self,
+        owner: Owner,
+        scope: bytes,
+        id_: bytes,
+        issued_ms: int,
+        expires_ms: int,
+        now: float,
+    ) -> int:
+        """A client offers a sealed ticket that may be used once: as :meth:`wanted`. What is found
+        then has no value, as the client has brought it.
+
+        :param issued_ms: Unix time in milliseconds, as is `expires_ms`.
+        """
+        token, op = self._next_token, LookupOp.STRIKE
+        return self._ask(owner, Lookup(token, op, scope, (id_,), issued_ms, expires_ms), now)
+
+    def _counts(self, scope: bytes) -> LookupCounts:
         name = self._names.get(scope, NO_NAME)
         counts = self.counts.get(name)
         if counts is None:
             counts = self.counts[name] = LookupCounts()
-        if not ids:
-            counts.missed("foreign")
-            return 0
+        return counts
+
+    def _ask(self, owner: Owner, lookup: Lookup, now: float) -> int:
+        counts = self._counts(lookup.scope)
         probing = False
         if self.breaker is not Breaker.CLOSED:
             if self._probe or now < self._probe_at:
                 counts.missed("breaker")
                 return 0
             probing = True
-        token = self._next_token
+        token = lookup.token
         self._next_token = token + 1
         if probing:
             self.breaker = Breaker.HALF_OPEN
             self._probe = token
-        op = LookupOp.TAKE if single_use else LookupOp.GET
-        self._lookups.append(Lookup(token, op, scope, tuple(ids[:MAX_IDS])))
-        self._outstanding[token] = (now + self._timeout, owner, ids, counts)
+        self._lookups.append(lookup)
+        self._outstanding[token] = (now + self._timeout, owner, lookup.ids, counts)
         self.due = now
         return token
 
@@ -265,7 +253,7 @@ class Resumption(Generic[Owner]):
         """
         frames, self._ready = self._ready, []
         lookups = self._lookups
-        puts = self._puts
+        puts = self.puts
         if lookups or last or now >= self._flush_at:
             while True:
                 asked = lookups[:MAX_LOOKUPS]
@@ -337,12 +325,12 @@ class Resumption(Generic[Owner]):
         if self.breaker is Breaker.CLOSED:
             return
         self._probe_at = now
-        if self._puts:
+        if self.puts:
             self._flush_at = self.due = now
 
     def _recall(self, now: float) -> None:
         self._recalled = True
-        if self._puts and self.breaker is Breaker.CLOSED:
+        if self.puts and self.breaker is Breaker.CLOSED:
             self._flush_at = self.due = now
 
     def hello(self) -> bytes:
@@ -353,7 +341,7 @@ class Resumption(Generic[Owner]):
         """A purge has begun, or the coordinator is another one."""
         if mark == self._mark:
             return
-        while self._puts:
+        while self.puts:
             self._ready.append(self._message((), now))
         self._flush_at = math.inf
         self._mark = mark
@@ -363,8 +351,8 @@ class Resumption(Generic[Owner]):
 
     def _message(self, lookups: Sequence[Lookup], now: float) -> bytes:
         """The next puts of those waiting, and these lookups."""
-        age = now - self._oldest
-        batch = self._batch()
+        age = now - self.puts.oldest
+        batch = self.puts.take()
         certificates = self._certificates
         return encode_sessions(
             self._worker,
@@ -379,30 +367,12 @@ class Resumption(Generic[Owner]):
             },
         )
 
-    def _batch(self) -> list[Put]:
-        """The next message's puts, taken from those waiting."""
-        puts = self._puts
-        if len(puts) <= _MESSAGE_PUTS and self._put_bytes <= _MESSAGE_PUT_BYTES:
-            batch = list(puts)
-            puts.clear()
-            self._put_bytes = 0
-        else:
-            batch = []
-            size = 0
-            while puts and len(batch) < _MESSAGE_PUTS and size < _MESSAGE_PUT_BYTES:
-                put = puts.popleft()
-                batch.append(put)
-                size += len(put.value) + _PUT_OVERHEAD
-            self._put_bytes -= size
-        self.puts_sent += len(batch)
-        return batch
-
     def _answered(self, now: float) -> None:
         self._deadlines_in_a_row = 0
         if self.breaker is not Breaker.CLOSED:
             self.breaker = Breaker.CLOSED
             self._probe = 0
-            if self._puts:
+            if self.puts:
                 self._flush_at = now
 
     def _deadline_passed(self, token: int, now: float) -> None:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from coordinator.log import get_logger
-from shard._engine import Closed, Established, PeerClosed, Progress, SessionsIssued, SessionWanted
+from shard._engine import (
+    Closed,
+    Established,
+    PeerClosed,
+    Progress,
+    SessionsIssued,
+    SessionWanted,
+    TicketOffered,
+)
 from shard._engine import Connection as EngineConnection
 from shard.apps import Factory
 from shard.connection import Connection
@@ -66,6 +74,7 @@ class Serving:
         :param ended: called when a connection is over.
         """
         self.worker = settings.worker
+        self.resumes_by = "ticket" if settings.resumption == "tickets" else "cache"
         self.mailbox = mailbox
         self.now = 0.0
         self.connections: dict[int, Connection] = {}
@@ -157,14 +166,25 @@ class Serving:
                 )
                 if not connection.token:
                     self.mailbox.call(self._go_on_in_full, connection)
+            elif kind is TicketOffered:
+                connection.token = self.resumption.offered(
+                    connection,
+                    effect.scope,
+                    effect.id,
+                    effect.issued_ms,
+                    effect.expires_ms,
+                    self.now,
+                )
+                if not connection.token:
+                    self.mailbox.call(self._go_on_in_full, connection)
 
     def _after_data(self, connection: Connection, effects: Sequence[Any]) -> None:
         for effect in effects:
             kind = type(effect)
             if kind is Closed:
                 error = closed_error(effect.reason, effect.alert, effect.detail)
-                if effect.reason != AlertSentError.reason:
-                    error = connection.error or error
+                if connection.error is not None and type(connection.error) is not AlertSentError:
+                    error = connection.error
                 self.end(connection, error)
             elif kind is PeerClosed:
                 self._eof(connection)

@@ -28,13 +28,15 @@ from coordinator.errors import StartError
 from coordinator.lifeline import Lifeline
 from shard import __version__, apps
 from shard._engine import Listener, TlsContext, VirtualHost, drbg_zeroize
+from shard._engine import TicketKeys as EngineTicketKeys
 from shard.accepting import Capacity
 from shard.drbg import Drbg, ReseedPolicy
 from shard.link import Link
 from shard.mailbox import Mailbox
 from shard.membership import Identity
 from shard.reader import STOP_WITHIN, Reader
-from shard.worker_report import readers_report
+from shard.ticket_keys import TicketKeys
+from shard.worker_report import readers_report, with_tickets
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
 
@@ -47,6 +49,9 @@ EXIT_DRBG_FAILED: Final = 4
 FIRST_SEED_WITHIN: Final = 0.3
 """Seconds the start waits for the coordinator's seed; without it the DRBG starts on local
 randomness and is reseeded when the coordinator answers."""
+FIRST_KEYS_WITHIN: Final = 0.5
+"""Seconds, from the same moment, that it waits for the ticket keys; without them it issues no
+tickets until they come."""
 ORPHAN_WITHIN: Final = 0.7
 """Seconds an orderly stop may take once the supervisor is gone."""
 LINK_STUCK: Final = 1.0
@@ -74,7 +79,10 @@ class Worker:
         self._draining = False
         self._sick = False
         factory = apps.load(settings.app)
-        context = _tls_context(settings)
+        self._ticket_keys: EngineTicketKeys | None = None
+        if settings.resumption == "tickets":
+            self._ticket_keys = EngineTicketKeys(settings.worker, settings.session_ttl)
+        context = _tls_context(settings, self._ticket_keys)
         try:
             self._listeners = [Listener(fd) for fd in settings.listeners]
         except OSError as error:
@@ -118,6 +126,7 @@ class Worker:
             answers=self._coordinator_answers,
             sick=self._fell_sick,
             zmq_context=self._zmq,
+            ticket_keys=None if self._ticket_keys is None else TicketKeys(self._ticket_keys),
         )
 
     def run(self) -> int:
@@ -126,6 +135,7 @@ class Worker:
         :returns: the exit code.
         """
         self._link.thread.start()
+        keys_until = time.monotonic() + FIRST_KEYS_WITHIN
         seed = self._link.first_seed(FIRST_SEED_WITHIN)
         try:
             self._drbg.instantiate(seed, time.monotonic())
@@ -133,6 +143,7 @@ class Worker:
             self._lifeline.send({"type": "failed", "reason": f"no randomness: {error}"})
             return EXIT_NOT_STARTED
         self._link.instantiated()
+        self._link.first_keys(keys_until - time.monotonic())
         # What exists now stays: the collector need not look at it again. Connections are freed by
         # reference counts, so it may look seldom.
         gc.collect()
@@ -148,8 +159,13 @@ class Worker:
 
     def stats(self) -> dict[str, Any]:
         """What the coordinator is told with each heartbeat. Any thread."""
+        report = readers_report(self._readers, control=self._link.messages)
+        if self._ticket_keys is not None:
+            report["lookups"] = with_tickets(
+                report["lookups"], self._ticket_keys.status(), struck=self._settings.single_use
+            )
         return {
-            **readers_report(self._readers, control=self._link.messages),
+            **report,
             "drbg": self._drbg.stats(time.monotonic()),
         }
 
@@ -258,7 +274,7 @@ class Worker:
             reader.coordinator_answers()
 
 
-def _tls_context(settings: WorkerSettings) -> TlsContext:
+def _tls_context(settings: WorkerSettings, ticket_keys: EngineTicketKeys | None) -> TlsContext:
     try:
         hosts = [
             VirtualHost(names=host.names, chain=host.chain, key=host.key, scope=host.scope)
@@ -273,6 +289,8 @@ def _tls_context(settings: WorkerSettings) -> TlsContext:
             resumption=settings.resumption != "off",
             tickets_per_connection=settings.tickets_per_connection,
             ticket_lifetime=settings.session_ttl,
+            ticket_keys=ticket_keys,
+            single_use=settings.single_use,
         )
     except ValueError as error:
         raise StartError(f"TLS settings refused by the engine: {error}") from error

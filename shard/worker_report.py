@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shard.lookup_counts import merged
+from shard._engine import TicketKeysStatus
+from shard.breaker import Breaker
+from shard.lookup_counts import NO_NAME, merged
 from shard.reader import Reader
-from shard.resumption import Breaker
 
-__all__ = ["readers_report"]
+__all__ = ["readers_report", "with_tickets"]
 
 
 def readers_report(readers: Sequence[Reader], control: Mapping[str, int]) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def readers_report(readers: Sequence[Reader], control: Mapping[str, int]) -> dic
             "late": sum(one.late for one in resumptions),
         },
         "puts": {
-            "sent": sum(one.puts_sent for one in resumptions),
-            "dropped": sum(one.puts_dropped for one in resumptions),
+            "sent": sum(one.puts.sent for one in resumptions),
+            "dropped": sum(one.puts.dropped for one in resumptions),
         },
         "breaker": "closed" if all_closed else "open",
         "breaker_opened": sum(one.opened for one in resumptions),
@@ -51,6 +52,29 @@ def readers_report(readers: Sequence[Reader], control: Mapping[str, int]) -> dic
         "ended": _added(one.ended for one in servings),
         "handler_errors": sum(one.handler_errors for one in servings),
         "accept_pauses": sum(one.exhausted + one.limited for one in acceptors),
+    }
+
+
+def with_tickets(
+    lookups: Mapping[str, Any], opened: TicketKeysStatus, *, struck: bool
+) -> dict[str, Any]:
+    """The counts of lookups with those of sealed tickets, which need none. The engine opens these
+    and counts them without a server name.
+
+    :param struck: each ticket that was opened is counted as a lookup already.
+    """
+    hits = 0 if struck else opened.opened
+    names = dict(lookups["server_names"])
+    unnamed = names.get(NO_NAME, {"hits": 0, "misses": {}})
+    names[NO_NAME] = {
+        "hits": unnamed["hits"] + hits,
+        "misses": _added((unnamed["misses"], dict(opened.missed))),
+    }
+    return {
+        **lookups,
+        "hits": lookups["hits"] + hits,
+        "misses": _added((lookups["misses"], dict(opened.missed))),
+        "server_names": names,
     }
 
 

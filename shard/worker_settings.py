@@ -45,6 +45,8 @@ class WorkerSettings:
     :ivar worker: its id, unique among all workers of the deployment: ``<group>-<slot>.<n>``.
     :ivar group: its supervisor's id.
     :ivar listeners: inherited descriptors of listening sockets.
+    :ivar resumption: ``cache``, ``tickets`` or ``off``.
+    :ivar single_use: whether a sealed TLS 1.3 ticket resumes once.
     :ivar app: ``hello``, ``echo`` or ``module:attr``.
     """
 
@@ -67,6 +69,7 @@ class WorkerSettings:
     resumption: str
     tickets_per_connection: int
     session_ttl: int
+    single_use: bool
     lookup_timeout: float
     sessions_endpoint: str
     control_endpoint: str

@@ -48,6 +48,7 @@ IMPURE = {
 
 PURE = {
     "coordinator.bodies",
+    "coordinator.calls",
     "coordinator.canary",
     "coordinator.control",
     "coordinator.entropy",
@@ -65,14 +66,21 @@ PURE = {
     "coordinator.sessions",
     "coordinator.source",
     "coordinator.stats",
+    "coordinator.strikes",
+    "coordinator.ticket_desk",
+    "coordinator.ticket_keys",
+    "coordinator.watermarks",
+    "coordinator.wire",
     "shard.fleet",
     "shard.fleet_orders",
     "shard.interruptions",
     "shard.liveness",
     "shard.membership",
     "shard.post",
+    "shard.put_queue",
     "shard.reseeding",
     "shard.resumption",
+    "shard.ticket_keys",
     "shard.worker_settings",
 }
 """Modules that must be pure: decisions live in them."""

@@ -45,6 +45,7 @@ class _Snapshot(Collector):
         yield _gauge("coordinator_start_time_seconds", "Unix time.", coordinator["started"])
         yield from _messages(coordinator["messages"])
         yield from _sessions(coordinator["sessions"])
+        yield from _ticket_keys(coordinator["ticket_keys"])
         yield from _entropy(coordinator["entropy"])
         yield from _deployment(status["server"])
         yield from _workers(status["workers"])
@@ -94,6 +95,24 @@ def _sessions(sessions: Mapping[str, Any]) -> Iterator[_Family]:
     )
     yield _counter("sessions_parked", "Lookups that waited for a put.", sessions["parked"])
     yield _gauge("sessions_parked_now", "Lookups that wait.", sessions["parked_now"])
+
+
+def _ticket_keys(ring: Mapping[str, Any]) -> Iterator[_Family]:
+    states = dict.fromkeys(("next", "active", "decrypting"), 0)
+    for key in ring["keys"]:
+        states[key["state"]] += 1
+        if key["state"] == "active":
+            yield _gauge("ticket_key_age_seconds", "Of the key that seals.", key["age_seconds"])
+            yield _gauge("ticket_key_sealed", "Tickets under it, as reported.", key["sealed"])
+    yield _by("gauge", "ticket_keys", "Ticket keys, by state.", "state", states)
+    yield _counter("ticket_key_rotations", "Keys that began to seal.", ring["rotations"])
+    yield _gauge("ticket_watermarks", "Purges that workers remember.", ring["watermarks"])
+    strikes = ring["strikes"]
+    yield _gauge("ticket_strikes_entries", "Used tickets remembered.", strikes["entries"])
+    yield _gauge("ticket_strikes_max_entries", "Bound on their number.", strikes["max_entries"])
+    yield _counter("ticket_strikes_accepted", "First uses.", strikes["accepted"])
+    refused = strikes["refused"]
+    yield _by("counter", "ticket_strikes_refused", "Uses refused.", "reason", refused)
 
 
 def _entropy(entropy: Mapping[str, Any]) -> Iterator[_Family]:

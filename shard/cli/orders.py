@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -72,8 +73,11 @@ def reload(timeout: float, target: Target) -> None:
 @_timeout_option
 @target_options
 def rotate(drbg: bool, timeout: float, target: Target) -> None:
-    """Renew secrets of the workers."""
+    """Renew secrets of the workers: the key that seals their tickets, or with --drbg randomness."""
     reply = _order(target, "rotate", {"drbg": True} if drbg else {}, timeout)
+    if not drbg:
+        click.echo(f"ticket key {reply.get('epoch', '')} seals on {_workers(reply)}")
+        return
     acks = list(reply.get("acks", {"the only one": reply}).values())
     local = sum(ack.get("seeded_from") == "local" for ack in acks)
     text = "1 worker has reseeded" if len(acks) == 1 else f"{len(acks)} workers have reseeded"
@@ -130,6 +134,16 @@ def purge(what: str | None, timeout: float, target: Target, **conditions: Any) -
     reply = _order(target, "purge", body or {"all": True}, timeout)
     count = reply.get("sessions", 0)
     click.echo(f"{count} {'session' if count == 1 else 'sessions'} purged")
+    if "tickets_before" in reply:
+        # They are with the clients: nobody knows how many there are.
+        moment = datetime.fromtimestamp(reply["tickets_before"], UTC)
+        refused = f"sealed tickets issued before {moment:%H:%M:%S.%f} UTC are refused by"
+        click.echo(f"{refused} {_workers(reply)}")
+
+
+def _workers(reply: dict[str, Any]) -> str:
+    count = reply.get("workers", 0)
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _order(target: Target, type_: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:

@@ -45,6 +45,7 @@ _RUNTIME_DIR = "server.runtime_dir"
     "certificate",
     "tls",
     "sessions",
+    "ticket_keys",
     "drbg",
     "coordinator",
     "entropy",
@@ -63,7 +64,9 @@ def up(config: Path | None, **parameters: Any) -> None:
 
 @click.command()
 @_config_option
-@setting_options("sessions", "coordinator", "entropy", "admin", "log", also=(_RUNTIME_DIR,))
+@setting_options(
+    "sessions", "ticket_keys", "coordinator", "entropy", "admin", "log", also=(_RUNTIME_DIR,)
+)
 def coordinator(config: Path | None, **parameters: Any) -> None:
     """Run the coordinator alone, for workers in other containers or on other hosts."""
     run("coordinator", config, flags_given(parameters))
@@ -71,7 +74,9 @@ def coordinator(config: Path | None, **parameters: Any) -> None:
 
 @click.command()
 @_config_option
-@setting_options("server", "certificate", "tls", "sessions", "drbg", "coordinator", "log")
+@setting_options(
+    "server", "certificate", "tls", "sessions", "ticket_keys", "drbg", "coordinator", "log"
+)
 def worker(config: Path | None, **parameters: Any) -> None:
     """Run workers alone; their coordinator is named by its two endpoints."""
     run("worker", config, flags_given(parameters))

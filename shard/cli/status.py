@@ -42,6 +42,7 @@ def render(shown: Mapping[str, Any]) -> str:
         "",
         *_lookups(shown["workers"]),
         _sessions(coordinator["sessions"]),
+        *_ticket_keys(coordinator["ticket_keys"]),
         _entropy(coordinator["entropy"]),
     ]
     return "\n".join(lines)
@@ -88,6 +89,21 @@ def _sessions(sessions: Mapping[str, Any]) -> str:
         f"{sum(misses.values())} misses"
     )
     return f"{text} ({reasons})" if reasons else text
+
+
+def _ticket_keys(ring: Mapping[str, Any]) -> list[str]:
+    keys = ring["keys"]
+    if not keys:
+        return []
+    shown = ", ".join(
+        f"{key['name']} {key['state']} ({span(key['age_seconds'])} old)" for key in keys
+    )
+    late = "".join(
+        f", {key['name']} acknowledged by {key['acknowledged']} of {key['workers']} workers"
+        for key in keys
+        if key["acknowledged"] < key["workers"]
+    )
+    return [f"keys      {shown}{late}"]
 
 
 def _entropy(entropy: Mapping[str, Any]) -> str:

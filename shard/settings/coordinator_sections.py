@@ -13,13 +13,21 @@ from shard.settings.values import (
     FilePath,
     Size,
     SocketAddress,
+    Switch,
     Words,
     check_endpoint,
     check_entropy_sources,
     check_resumption,
 )
 
-__all__ = ["AdminSection", "CoordinatorSection", "EntropySection", "LogSection", "SessionsSection"]
+__all__ = [
+    "AdminSection",
+    "CoordinatorSection",
+    "EntropySection",
+    "LogSection",
+    "SessionsSection",
+    "TicketKeysSection",
+]
 
 
 _MiB: Final = 1024**2
@@ -33,8 +41,8 @@ class SessionsSection(Section):
         AfterValidator(check_resumption),
         Key(
             "--resumption",
-            "cache: sessions are kept by the coordinator; off: none.",
-            '"cache" or "off"',
+            "cache: the coordinator keeps sessions; tickets: clients do, sealed; off: none.",
+            '"cache", "tickets" or "off"',
             "MODE",
         ),
     ] = "cache"
@@ -90,6 +98,41 @@ class SessionsSection(Section):
             "SECONDS",
         ),
     ] = 0.02
+
+
+class TicketKeysSection(Section):
+    """``[ticket_keys]``: the keys of sealed tickets, for ``sessions.resumption = "tickets"``."""
+
+    rotate_every: Annotated[
+        Duration,
+        Field(ge=1, le=7 * 86400),
+        Key(
+            "--ticket-rotate-every",
+            "How long a ticket key seals tickets.",
+            'a duration from 1 s to 7 d, such as 43200 or "12h"',
+            "SECONDS",
+            restart=True,
+        ),
+    ] = 43200.0
+    keep: Annotated[
+        Count,
+        Field(ge=2, le=32),
+        Key(
+            "--ticket-keep",
+            "For how many such spans it opens them, the first included.",
+            "a whole number from 2 to 32",
+            restart=True,
+        ),
+    ] = 4
+    single_use: Annotated[
+        Switch,
+        Key(
+            "--ticket-single-use",
+            "A TLS 1.3 ticket resumes once; asks the coordinator at each resumption.",
+            "true or false",
+            "",
+        ),
+    ] = False
 
 
 class CoordinatorSection(Section):

@@ -19,6 +19,7 @@ from shard.settings.coordinator_sections import (
     EntropySection,
     LogSection,
     SessionsSection,
+    TicketKeysSection,
 )
 from shard.settings.key import Key
 from shard.settings.worker_sections import (
@@ -42,6 +43,7 @@ class Settings(BaseModel):
     certificate: tuple[CertificateSection, ...] = ()
     tls: TlsSection = Field(default_factory=TlsSection)
     sessions: SessionsSection = Field(default_factory=SessionsSection)
+    ticket_keys: TicketKeysSection = Field(default_factory=TicketKeysSection)
     drbg: DrbgSection = Field(default_factory=DrbgSection)
     coordinator: CoordinatorSection = Field(default_factory=CoordinatorSection)
     entropy: EntropySection = Field(default_factory=EntropySection)
@@ -63,6 +65,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "certificate": CertificateSection,
     "tls": TlsSection,
     "sessions": SessionsSection,
+    "ticket_keys": TicketKeysSection,
     "drbg": DrbgSection,
     "coordinator": CoordinatorSection,
     "entropy": EntropySection,
@@ -76,7 +79,6 @@ NOT_BUILT: Final[dict[str, tuple[object, str]]] = {
     "tls.crl": (None, "client certificates are"),
     "tls.early_data": (False, "early data (0-RTT) is"),
     "sessions.store": ("memory", "any store but the coordinator's memory is"),
-    "ticket_keys": (None, "stateless tickets are"),
 }
 """What the documentation of later versions names: the one value that says what holds here anyway,
 and what is missing for any other."""

@@ -199,9 +199,7 @@ def check_application(value: str) -> str:
 
 
 def check_resumption(value: str) -> str:
-    if value == "tickets":
-        raise ValueError("stateless tickets are not available in this version")
-    if value not in ("cache", "off"):
+    if value not in ("cache", "tickets", "off"):
         raise ValueError("no such mode")
     return value
 

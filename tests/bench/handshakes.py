@@ -3,7 +3,8 @@
     python -m tests.bench.handshakes --rounds 7 --count 2000
 
 Both servers run all the time, each in a session of its own with two workers, ECDSA P-256, X25519,
-AES-128-GCM, stateful sessions shared by the workers and two tickets. Rounds alternate; a round is
+AES-128-GCM, sessions shared by the workers and two tickets: stored ones, or with the subjects
+shardtls-tickets, shardtls-once and nginx-tickets sealed ones. Rounds alternate; a round is
 the same operation by the same clients. What is measured is the CPU time, user and system, of the
 server's whole process tree over the round (shardtls: supervisor, coordinator, workers).
 """
@@ -135,12 +136,14 @@ def report(name: str, series: dict[str, Series]) -> list[str]:
             f"  {rounds.unclean:6d}"
             + (f"  NOT VALID: {doubt}" if (doubt := rounds.doubt(OPERATIONS[name])) else "")
         )
-    for other in middles if "shardtls" in middles else ():
-        if other != "shardtls":
-            ours, theirs = series["shardtls"].micros, series[other].micros
-            pairs = [a / b for a, b in zip(ours, theirs, strict=False)]
+    for ours in middles:
+        for other in middles if ours.startswith("shardtls") else ():
+            if other.startswith("shardtls"):
+                continue
+            both = zip(series[ours].micros, series[other].micros, strict=False)
+            pairs = [a / b for a, b in both]
             lines.append(
-                f"{name:16} {'/ ' + other:15} {middles['shardtls'] / middles[other]:7.2f}"
+                f"{name:16} {ours + ' / ' + other:15} {middles[ours] / middles[other]:7.2f}"
                 f"  ({min(pairs):.2f}-{max(pairs):.2f}, round by round)"
             )
     return lines

@@ -25,6 +25,7 @@ from coordinator.protocol import (
 )
 from coordinator.purges import PurgeFilter
 from coordinator.sessions import ENTRY_OVERHEAD, SessionCache
+from coordinator.strikes import StrikeRegister
 
 SCOPE = os.urandom(32)
 VALUE_BYTES = 200
@@ -87,7 +88,8 @@ def messages(count: int) -> None:
         ]
         frames.append(encode_sessions("w-0", puts, lookups))
     cache = SessionCache(ttl=3600, max_bytes=1 << 30, max_entries=1 << 20)
-    desk = SessionDesk(cache, ParkingTable(park=0.015))
+    strikes = StrikeRegister(capacity=1, now=0.0, wall=0.0)
+    desk = SessionDesk(cache, ParkingTable(park=0.015), strikes)
 
     def handle() -> None:
         for frame in frames:
@@ -129,7 +131,9 @@ def memory(entries: int, batch: int) -> None:
 def flat(puts: int, max_bytes: int) -> None:
     """Resident memory while far more is put than there is room for, the broker's way."""
     cache = SessionCache(ttl=3600, max_bytes=max_bytes, max_entries=1_000_000)
-    desk = SessionDesk(cache, ParkingTable(park=0.015))
+    desk = SessionDesk(
+        cache, ParkingTable(park=0.015), StrikeRegister(capacity=10, now=0.0, wall=0.0)
+    )
     started = resident_bytes()
     seen = []
     for first in range(0, puts, 16):

@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -64,23 +64,29 @@ http {{
     ssl_ecdh_curve X25519:prime256v1;
     ssl_session_cache shared:sessions:64m;
     ssl_session_timeout 1h;
-    ssl_session_tickets off;
+    ssl_session_tickets {tickets};
     ssl_conf_command NumTickets 2;
     return 200 "0123456789abcdef";
   }}
 }}
 """
-"""Stateful sessions shared by the workers, as shardtls has them, and as many tickets."""
+"""Sessions shared by the workers, as shardtls has them, and as many tickets."""
 
 
 @contextmanager
 def nginx(
-    folder: Path, certificate: Certificate, workers: int, *, deferred: bool = False
+    folder: Path,
+    certificate: Certificate,
+    workers: int,
+    *,
+    deferred: bool = False,
+    tickets: bool = False,
 ) -> Iterator[Subject]:
     """Start nginx; stop it at the end.
 
     :param deferred: accept a connection once its ClientHello is there (TCP_DEFER_ACCEPT), as
         shardtls always does and nginx on request.
+    :param tickets: sessions sealed into tickets; else the clients hold ids of stored ones.
     """
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     folder.mkdir(parents=True)
@@ -94,6 +100,7 @@ def nginx(
             workers=workers,
             certificate=certificate,
             deferred=" deferred" if deferred else "",
+            tickets="on" if tickets else "off",
         )
     )
     process = subprocess.Popen(
@@ -104,7 +111,7 @@ def nginx(
     try:
         eventually(lambda: _accepts(port), within=10, what="nginx to listen")
         version = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr
-        name = "nginx-deferred" if deferred else "nginx"
+        name = f"nginx{'-deferred' * deferred}{'-tickets' * tickets}"
         yield Subject(name, process.pid, "127.0.0.1", port, version.split(":")[-1].strip())
     finally:
         process.send_signal(signal.SIGQUIT)
@@ -116,17 +123,26 @@ def nginx(
 
 
 @contextmanager
-def shardtls(folder: Path, certificate: Certificate, workers: int) -> Iterator[Subject]:
-    """Start supervisor, coordinator and workers; stop them at the end."""
-    with running(folder, certificate=certificate, workers=workers) as server:
+def shardtls(
+    folder: Path, certificate: Certificate, workers: int, *, arguments: Sequence[str] = ()
+) -> Iterator[Subject]:
+    """Start supervisor, coordinator and workers; stop them at the end.
+
+    :param arguments: more flags of ``shardtls up``.
+    """
+    with running(folder, certificate=certificate, workers=workers, arguments=arguments) as server:
         version = f"shardtls/{server.status()['version']}"
-        yield Subject("shardtls", server.pid, server.host, server.port, version)
+        yield Subject(folder.name, server.pid, server.host, server.port, version)
 
 
+SEALED: Final = ("--resumption", "tickets")
 SUBJECTS: Final[dict[str, Callable[[Path, Certificate, int], AbstractContextManager[Subject]]]] = {
     "shardtls": shardtls,
+    "shardtls-tickets": partial(shardtls, arguments=SEALED),
+    "shardtls-once": partial(shardtls, arguments=[*SEALED, "--ticket-single-use"]),
     "nginx": nginx,
     "nginx-deferred": partial(nginx, deferred=True),
+    "nginx-tickets": partial(nginx, tickets=True),
 }
 DEFAULT: Final = ("shardtls", "nginx")
 

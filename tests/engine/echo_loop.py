@@ -54,6 +54,8 @@ class EchoLoop:
 
     :ivar sessions: what the connections issued, by scope and id; tests may change it.
     :ivar wanted: every lookup that was asked for.
+    :ivar offered: every ticket whose first use was asked about.
+    :ivar unused: whether it is; replace it to answer otherwise.
     :ivar established: every finished handshake.
     :ivar closed: every end.
     :ivar answer: what a lookup finds; replace it to answer otherwise.
@@ -64,6 +66,8 @@ class EchoLoop:
         seed_once()
         self.sessions: dict[tuple[bytes, bytes], bytes] = {}
         self.wanted: list[_engine.SessionWanted] = []
+        self.offered: list[_engine.TicketOffered] = []
+        self.unused = True
         self.established: list[_engine.Established] = []
         self.closed: list[_engine.Closed] = []
         self.half_closed = 0
@@ -71,7 +75,7 @@ class EchoLoop:
         self.answer: Callable[[_engine.SessionWanted], tuple[bytes, bytes] | None] = self.look_up
         self.respond: Callable[[bytes], bytes] = lambda data: data
         self.last_words = b""
-        self._asked: _engine.SessionWanted | None = None
+        self._asked: _engine.SessionWanted | _engine.TicketOffered | None = None
         self._context = context
         listening = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = listening.getsockname()
@@ -136,18 +140,27 @@ class EchoLoop:
         while not self._step(connection, progress):
             if self._asked is not None:
                 asked, self._asked = self._asked, None
-                progress = connection.resume(self.answer(asked))
+                if isinstance(asked, _engine.TicketOffered):
+                    progress = connection.resume((asked.id, b"") if self.unused else None)
+                else:
+                    progress = connection.resume(self.answer(asked))
             elif progress.more:
                 progress = connection.advance(False)
             else:
                 return
 
+    def _ask(self, asked: _engine.SessionWanted | _engine.TicketOffered) -> None:
+        self._asked = asked
+        if isinstance(asked, _engine.SessionWanted):
+            self.wanted.append(asked)
+        else:
+            self.offered.append(asked)
+
     def _step(self, connection: _engine.Connection, progress: _engine.Progress) -> bool:
         """What one step brought; true if the connection is over."""
         for effect in progress.effects:
-            if isinstance(effect, _engine.SessionWanted):
-                self.wanted.append(effect)
-                self._asked = effect
+            if isinstance(effect, _engine.SessionWanted | _engine.TicketOffered):
+                self._ask(effect)
             elif isinstance(effect, _engine.SessionsIssued):
                 self.sessions.update({(effect.scope, id_): value for id_, value in effect.entries})
             elif isinstance(effect, _engine.Established):

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509 import load_pem_x509_certificates
 
 from coordinator.lifeline import Lifeline
-from shard._engine import Listener, TlsContext
+from shard._engine import Listener, TicketKeys, TlsContext
 from shard.accepting import Capacity
 from shard.apps import Factory
 from shard.connection import Connection
@@ -86,6 +86,7 @@ def worker_settings(certificate: Certificate, **changes: Any) -> WorkerSettings:
         "resumption": "off",
         "tickets_per_connection": 2,
         "session_ttl": 86400,
+        "single_use": False,
         "lookup_timeout": 0.02,
         "sessions_endpoint": "ipc:///nonexistent/sessions",
         "control_endpoint": "ipc:///nonexistent/control",
@@ -181,12 +182,14 @@ def serving(
     prepare: Callable[[Recorder], None] = lambda _recorder: None,
     host: str = "127.0.0.1",
     sndbuf: int | None = None,
+    ticket_keys: TicketKeys | None = None,
     **changes: Any,
 ) -> Iterator[Serving]:
     """Serve until the end of the block, then stop and check that every thread ended.
 
     :param factory: default: :class:`Recorder`, after `prepare`.
     :param sndbuf: of the accepted sockets, to make a backlog soon.
+    :param ticket_keys: for ``resumption="tickets"``.
     :param changes: of the settings.
     """
     seed_once()
@@ -217,6 +220,8 @@ def serving(
                 [virtual_host(certificate)],
                 resumption=settings.resumption != "off",
                 alpn=settings.alpn,
+                ticket_keys=ticket_keys,
+                single_use=settings.single_use,
             ),
             factory=factory or record,
             capacity=capacity,

@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import zmq
 
-from coordinator.protocol import (
-    Ack,
-    Request,
-    decode_control,
-    encode_error,
-    encode_order,
-    encode_reply,
-)
+from coordinator import protocol
+from coordinator.protocol import Ack, Request, encode_error, encode_order, encode_reply
 from shard import _engine
 from shard.drbg import Drbg
 from shard.link import Link
 from shard.membership import Identity
+from shard.ticket_keys import TicketKeys
 from tests.engine.router import RouterThread
 from tests.waiting import eventually
 
 TIMEOUT = 5.0
 SEED = bytes(range(48))
+
+
+def ring(serial: int) -> dict[str, Any]:
+    """A ring with one key, which seals."""
+    name = b"n" * 16
+    epochs = [[name, b"k" * 32, 100.0]]
+    return {"serial": serial, "epochs": epochs, "active": name, "watermarks": []}
 
 
 class Generator:
@@ -77,6 +79,7 @@ class Control(RouterThread):
         self.boot = "b1"
         self.orders: list[bytes] = []
         self.silent = False
+        self.heartbeat = 0.05
         self._peer = b""
 
     def kinds(self) -> list[str]:
@@ -85,7 +88,7 @@ class Control(RouterThread):
 
     def received(self, peer: bytes, frame: bytes) -> list[bytes]:
         self._peer = peer
-        message = decode_control(frame)
+        message = protocol.decode_control(frame)
         if isinstance(message, Ack):
             self.acks.append(message)
             return []
@@ -104,13 +107,21 @@ class Control(RouterThread):
             if self.seeds == "refused":
                 return encode_error(request.request, "refused", "too little entropy")
             return encode_reply(request.request, {"seed": SEED})
-        return encode_reply(request.request, {"boot": self.boot, "heartbeat": 0.05})
+        body: dict[str, Any] = {"boot": self.boot, "heartbeat": self.heartbeat}
+        if "ticket_keys" in request.body:
+            body["ticket_keys"] = ring(1)
+        return encode_reply(request.request, body)
 
 
 class Linked:
     """A link that runs."""
 
-    def __init__(self, endpoint: str, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        context: zmq.Context[zmq.Socket[bytes]],
+        ticket_keys: TicketKeys | None = None,
+    ) -> None:
         self.drbg = Generator()
         self.answers = 0
         self.sick: list[str] = []
@@ -123,6 +134,7 @@ class Linked:
             answers=self._answered,
             sick=self.sick.append,
             zmq_context=context,
+            ticket_keys=ticket_keys,
         )
         self.link.thread.start()
 
@@ -131,9 +143,9 @@ class Linked:
 
 
 @contextmanager
-def linked(endpoint: str) -> Iterator[Linked]:
+def linked(endpoint: str, ticket_keys: TicketKeys | None = None) -> Iterator[Linked]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    made = Linked(endpoint, context)
+    made = Linked(endpoint, context, ticket_keys)
     try:
         yield made
     finally:
@@ -279,6 +291,58 @@ def test_an_order_to_reseed_is_carried_out_before_it_is_acknowledged(control: Co
         eventually(lambda: control.acks, within=TIMEOUT, what="an acknowledgement")
         assert control.acks == [Ack(3, {"ok": True, "seeded_from": "coordinator"})]
         assert made.drbg.reseeds == [(SEED, "order")]
+
+
+def test_ticket_keys_are_there_before_the_start_and_a_change_is_acknowledged_at_once(
+    control: Control,
+) -> None:
+    control.heartbeat = 10.0
+    held = _engine.TicketKeys("w-0.1", 100)
+
+    def told() -> list[int]:
+        beats = [request.body for request in control.requests if request.type == "heartbeat"]
+        return [beat["stats"]["ticket_keys"]["serial"] for beat in beats]
+
+    with linked(control.endpoint, TicketKeys(held)) as made:
+        made.link.first_keys(TIMEOUT)
+        assert held.status().active == b"n" * 16
+        eventually(lambda: told() == [1], within=TIMEOUT, what="the first acknowledgement")
+        control.orders.append(encode_order(0, {"do": "ticket_keys", "ticket_keys": ring(2)}))
+        eventually(lambda: told() == [1, 2], within=TIMEOUT, what="the second")
+        assert control.acks == []
+
+
+def test_ticket_keys_for_a_worker_that_seals_none_are_an_unknown_order(control: Control) -> None:
+    with linked(control.endpoint) as made:
+        made.link.first_seed(TIMEOUT)
+        made.link.first_keys(TIMEOUT)
+        control.orders.append(encode_order(5, {"do": "ticket_keys", "ticket_keys": ring(2)}))
+        eventually(lambda: control.acks, within=TIMEOUT, what="an acknowledgement")
+        assert control.acks[0].body["ok"] is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": [[10**15, b"k" * 32, 1.0]]},
+        {"epochs": [["n" * 16, b"k" * 32, 1.0]]},
+        {"epochs": [[b"n" * 16, None, 1.0]]},
+        {"epochs": [[b"n" * 16, b"k" * 32, float("inf")]]},
+        {"active": 7},
+        {"serial": float("inf")},
+        {"watermarks": [[2**70, None, None, None, None]]},
+        {"watermarks": [[1, b"short", None, None, None]]},
+        {"watermarks": [[1, None, 5, None, None]]},
+    ],
+)
+def test_nonsense_is_no_ring_and_spoils_none(change: dict[str, Any]) -> None:
+    """With the engine itself, which checks what the worker passes on."""
+    held = _engine.TicketKeys("w-0.1", 100)
+    keys = TicketKeys(held)
+    assert not keys.registered("b1", ring(1) | change)
+    assert (keys.serial, keys.malformed) == (0, 1)
+    assert keys.told(ring(2))
+    assert held.status().active == b"n" * 16
 
 
 def test_an_unknown_order_is_refused(control: Control) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from coordinator.protocol import Answer, Lookup, Put, decode_sessions, encode_answers
+from shard.breaker import Breaker
 from shard.lookup_counts import merged
-from shard.resumption import Breaker
 from tests.certificates import Certificate
 from tests.engine.reading import TIMEOUT, Serving, serving
 from tests.engine.router import RouterThread

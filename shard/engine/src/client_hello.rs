@@ -5,6 +5,7 @@
 //! name) and a session (a TLS 1.2 session id, TLS 1.3 PSK identities).
 
 use crate::exchange::ID_LEN;
+use crate::tickets;
 
 /// Longest ClientHello that is read, and about the most bytes held back for one (it may be cut
 /// into many records). rustls itself takes no longer message.
@@ -20,6 +21,7 @@ const HANDSHAKE_CLIENT_HELLO: u8 = 1;
 const HANDSHAKE_HEADER: usize = 4;
 const TLS13: u16 = 0x0304;
 const EXT_SERVER_NAME: u16 = 0;
+const EXT_SESSION_TICKET: u16 = 35;
 const EXT_PRE_SHARED_KEY: u16 = 41;
 const EXT_SUPPORTED_VERSIONS: u16 = 43;
 const NAME_HOST: u8 = 0;
@@ -41,6 +43,10 @@ pub struct ClientHello {
     pub foreign_session_id: bool,
     /// A PSK identity has another length than ours.
     pub foreign_identity: bool,
+    /// session_ticket (RFC 5077 §3.2), if it is long enough to be a sealed one of ours.
+    pub session_ticket: Option<Vec<u8>>,
+    /// PSK identities that are long enough, in the client's order.
+    pub tickets: Vec<Vec<u8>>,
 }
 
 /// ChaCha20-Poly1305 suites (RFC 8446 §B.4, RFC 7905 §2).
@@ -67,6 +73,15 @@ impl ClientHello {
         match tls13 {
             true => self.foreign_identity,
             false => self.foreign_session_id,
+        }
+    }
+
+    /// The sealed tickets to open, likewise.
+    pub fn offered_tickets(&self, tls13: bool) -> &[Vec<u8>] {
+        if tls13 {
+            &self.tickets
+        } else {
+            self.session_ticket.as_slice()
         }
     }
 }
@@ -201,9 +216,8 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
         match kind {
             EXT_SERVER_NAME => hello.server_name = server_name(data)?,
             EXT_SUPPORTED_VERSIONS => hello.offers_tls13 = versions(data)?.contains(&TLS13),
-            EXT_PRE_SHARED_KEY => {
-                (hello.identities, hello.foreign_identity) = identities(data)?;
-            }
+            EXT_SESSION_TICKET => hello.session_ticket = sealed(data.0),
+            EXT_PRE_SHARED_KEY => identities(data, &mut hello)?,
             _ => {}
         }
     }
@@ -234,23 +248,27 @@ fn versions(mut data: Fields) -> Option<Vec<u16>> {
     Some(versions)
 }
 
-/// Those of our length, and whether there are others.
-fn identities(mut data: Fields) -> Option<(Vec<[u8; ID_LEN]>, bool)> {
+fn sealed(ticket: &[u8]) -> Option<Vec<u8>> {
+    (ticket.len() >= tickets::MIN_LEN).then(|| ticket.to_vec())
+}
+
+fn identities(mut data: Fields, hello: &mut ClientHello) -> Option<()> {
     let mut list = data.vector16()?;
-    let mut ours = Vec::new();
-    let mut foreign = false;
     while !list.is_empty() {
         let identity = list.vector16()?;
         list.take(4)?; // obfuscated_ticket_age
         if let Ok(id) = identity.0.try_into() {
-            if ours.len() < MAX_IDS {
-                ours.push(id);
+            if hello.identities.len() < MAX_IDS {
+                hello.identities.push(id);
             }
         } else {
-            foreign = true;
+            hello.foreign_identity = true;
+            if hello.tickets.len() < MAX_IDS {
+                hello.tickets.extend(sealed(identity.0));
+            }
         }
     }
-    Some((ours, foreign))
+    Some(())
 }
 
 #[cfg(test)]

@@ -120,6 +120,26 @@ fn ids_of_other_lengths_are_not_ours() {
 }
 
 #[test]
+fn tickets_long_enough_to_be_sealed_are_kept_in_order_and_at_most_two() {
+    let ticket = |byte| vec![byte; tickets::MIN_LEN + 1];
+    let short = vec![9; tickets::MIN_LEN - 1];
+    let hello = message(
+        &[],
+        &[
+            versions_extension(),
+            extension(EXT_SESSION_TICKET, &ticket(7)),
+            psk_extension(&[&short, &ticket(1), &[2; 32], &ticket(3), &ticket(4)]),
+        ],
+    );
+    let Scan::Complete(hello) = feed_all(&records(&hello, &[16384])) else {
+        panic!("not read");
+    };
+    assert_eq!(hello.offered_tickets(true), [ticket(1), ticket(3)]);
+    assert_eq!(hello.offered_tickets(false), [ticket(7)]);
+    assert_eq!(hello.identities, [[2; 32]]);
+}
+
+#[test]
 fn what_is_no_hello_is_left_to_rustls() {
     let unreadable: [&[u8]; 8] = [
         &[22, 3, 1, 0, 0],             // empty handshake record

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::closing::Reason;
-use crate::context::Context;
+use crate::context::{Context, Resumption};
 use crate::exchange::Value;
 use crate::socket;
 use crate::state::{Sending, Stage, State};
@@ -66,7 +66,11 @@ impl Connection {
             };
             let host = inner.context.host(hello.server_name.as_deref());
             let config = host.configuration(&hello, found.is_some());
-            inner.exchange.found = found.map(|(id, value)| (id, Value::new(value)));
+            inner.exchange.found = match inner.context.resumption {
+                // It was opened before; the answer says whether it may be used.
+                Resumption::Tickets { .. } => found.and(inner.exchange.found.take()),
+                _ => found.map(|(id, value)| (id, Value::new(value))),
+            };
             inner.begin(config, &raw, step);
             if std::mem::take(&mut inner.unread) || inner.hangup {
                 inner.receive(step);

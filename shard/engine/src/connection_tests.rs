@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
 use crate::closing::Closed;
-use crate::context::{Policy, VirtualHost, SCOPE_LEN};
+use crate::context::{Policy, Resumption, VirtualHost, SCOPE_LEN};
 use crate::drbg::process;
 use crate::step::Effect;
 
@@ -38,7 +38,7 @@ impl Peers {
             cipher_suites: None,
             groups: None,
             alpn: Vec::new(),
-            resumption: true,
+            resumption: Resumption::Cache,
             tickets_per_connection: 2,
             ticket_lifetime: 60,
         };

@@ -10,6 +10,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::client_hello::ClientHello;
 use crate::exchange::{SessionIds, TicketIds};
 use crate::provider::provider;
+use crate::sealed_tickets::SealedTickets;
+use crate::tickets::{mark, Place, TicketKeys};
 
 /// Length of a scope: the part of a session's key that says where it is valid.
 pub const SCOPE_LEN: usize = 32;
@@ -26,13 +28,27 @@ pub struct VirtualHost {
     pub scope: [u8; SCOPE_LEN],
 }
 
+/// How clients come back without a full handshake.
+#[derive(Clone)]
+pub enum Resumption {
+    Off,
+    /// Sessions are stored elsewhere; a client holds a random id.
+    Cache,
+    /// A client holds its session, sealed.
+    Tickets {
+        keys: Arc<TicketKeys>,
+        /// A TLS 1.3 ticket resumes only after somebody has said that it is its first use.
+        single_use: bool,
+    },
+}
+
 /// How clients are served.
 pub struct Policy {
     pub tls12: bool,
     pub cipher_suites: Option<Vec<String>>,
     pub groups: Option<Vec<String>>,
     pub alpn: Vec<String>,
-    pub resumption: bool,
+    pub resumption: Resumption,
     pub tickets_per_connection: usize,
     /// Seconds.
     pub ticket_lifetime: u32,
@@ -41,7 +57,7 @@ pub struct Policy {
 /// Immutable once made; shared by all connections.
 pub struct Context {
     hosts: Vec<Host>,
-    pub resumption: bool,
+    pub resumption: Resumption,
     pub tls12: bool,
 }
 
@@ -81,7 +97,7 @@ impl Context {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             hosts,
-            resumption: policy.resumption,
+            resumption: policy.resumption.clone(),
             tls12: policy.tls12,
         })
     }
@@ -130,12 +146,16 @@ impl Host {
             .collect();
         base.session_storage = Arc::new(NoServerSessionStorage {});
         base.send_tls13_tickets = 0;
-        let theirs = Configurations::new(base.clone(), policy);
+        let place = Place {
+            scope: host.scope,
+            certificate: mark(&host.chain[0]),
+        };
+        let theirs = Configurations::new(base.clone(), policy, place);
         base.ignore_client_order = true;
         Ok(Self {
             names: host.names.clone(),
             scope: host.scope,
-            ours: Configurations::new(base, policy),
+            ours: Configurations::new(base, policy, place),
             theirs,
         })
     }
@@ -159,15 +179,24 @@ impl Host {
 }
 
 impl Configurations {
-    fn new(base: ServerConfig, policy: &Policy) -> Self {
+    fn new(base: ServerConfig, policy: &Policy, place: Place) -> Self {
         let mut tls13_full = base.clone();
         let mut tls12 = base;
-        if policy.resumption {
-            tls13_full.send_tls13_tickets = policy.tickets_per_connection;
-            tls13_full.ticketer = Arc::new(TicketIds {
-                lifetime: policy.ticket_lifetime,
-            });
-            tls12.session_storage = Arc::new(SessionIds);
+        match &policy.resumption {
+            Resumption::Off => {}
+            Resumption::Cache => {
+                tls13_full.send_tls13_tickets = policy.tickets_per_connection;
+                tls13_full.ticketer = Arc::new(TicketIds {
+                    lifetime: policy.ticket_lifetime,
+                });
+                tls12.session_storage = Arc::new(SessionIds);
+            }
+            Resumption::Tickets { keys, .. } => {
+                let keys = Arc::clone(keys);
+                tls13_full.send_tls13_tickets = policy.tickets_per_connection;
+                tls13_full.ticketer = Arc::new(SealedTickets { keys, place });
+                tls12.ticketer = Arc::clone(&tls13_full.ticketer);
+            }
         }
         let mut tls13_resumed = tls13_full.clone();
         tls13_resumed.send_tls13_tickets = policy.tickets_per_connection.min(1);

@@ -27,6 +27,9 @@ pub struct Exchange {
     pub found: Option<(Vec<u8>, Value)>,
     /// Sessions issued to the client and not yet handed over to be stored.
     pub issued: Vec<(Vec<u8>, Value)>,
+    /// Issue time of this connection's sealed tickets, Unix milliseconds: that of its ClientHello,
+    /// however late the handshake ends, so that a purge in between reaches them.
+    pub stamp_ms: u64,
 }
 
 thread_local! {
@@ -48,7 +51,13 @@ impl Exchange {
     }
 }
 
-fn find(id: &[u8]) -> Option<Vec<u8>> {
+/// Issue time of the sealed tickets of the connection that rustls works for.
+pub fn stamp() -> u64 {
+    CURRENT.with_borrow(|current| current.stamp_ms)
+}
+
+/// The session that was looked up, or opened, if it is this one.
+pub fn find(id: &[u8]) -> Option<Vec<u8>> {
     CURRENT.with_borrow(|current| {
         current
             .found
@@ -126,7 +135,7 @@ mod tests {
     fn sessions_are_seen_only_while_lent() {
         let mut exchange = Exchange {
             found: Some((vec![1; 32], Zeroizing::new(vec![2]))),
-            issued: Vec::new(),
+            ..Exchange::default()
         };
         assert_eq!(find(&[1; 32]), None);
         exchange.lend(|| {
@@ -144,7 +153,7 @@ mod tests {
     fn a_panic_gives_the_exchange_back() {
         let mut exchange = Exchange {
             found: Some((vec![1; 32], Zeroizing::new(vec![2]))),
-            issued: Vec::new(),
+            ..Exchange::default()
         };
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             exchange.lend(|| panic!("rustls broke"));

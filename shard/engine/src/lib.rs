@@ -17,11 +17,15 @@ pub mod drbg;
 pub mod ecdh;
 pub mod established;
 pub mod exchange;
+pub mod hello;
 pub mod kx;
 pub mod outgoing;
 pub mod provider;
 #[cfg(feature = "python")]
 mod python;
+pub mod sealed_tickets;
 pub mod socket;
 pub mod state;
 pub mod step;
+pub mod tickets;
+pub mod watermark;

@@ -151,41 +151,6 @@ impl State {
         }
     }
 
-    fn hello(&mut self, raw: Vec<u8>, hello: ClientHello, step: &mut Step) {
-        let context = Arc::clone(&self.context);
-        let host = context.host(hello.server_name.as_deref());
-        self.scope = host.scope;
-        self.server_name.clone_from(&hello.server_name);
-        let tls13 = hello.offers_tls13;
-        let ids = match context.resumption {
-            true => hello.offered_ids(tls13),
-            false => Vec::new(),
-        };
-        let foreign = context.resumption && hello.offers_foreign(tls13);
-        if ids.is_empty() && !foreign {
-            self.begin(host.configuration(&hello, false), &raw, step);
-            return;
-        }
-        step.effects.push(Effect::SessionWanted {
-            single_use: tls13,
-            scope: self.scope,
-            ids,
-            server_name: hello.server_name.clone(),
-        });
-        self.stage = Stage::Parked(raw, hello);
-    }
-
-    /// The bytes held back and what they offer, if it is parked; a stage has to follow.
-    pub fn unpark(&mut self) -> Option<(Vec<u8>, ClientHello)> {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Parked(raw, hello) => Some((raw, hello)),
-            other => {
-                self.stage = other;
-                None
-            }
-        }
-    }
-
     pub fn begin(&mut self, config: Arc<ServerConfig>, raw: &[u8], step: &mut Step) {
         match ServerConnection::new(config) {
             Ok(mut tls) => {
@@ -268,11 +233,6 @@ impl State {
             self.stage = Stage::Over;
             return;
         }
-        if *error == Error::FailedToGetRandomBytes {
-            // Not the client's fault, and rustls has no alert for it.
-            self.end(Reason::NoRandomness, error.to_string());
-            return;
-        }
         let mut farewell = Vec::new();
         while tls.wants_write() && tls.write_tls(&mut farewell).is_ok_and(|n| n > 0) {}
         // The DRBG gives nothing. rustls sends no alert then; before the key exchange it may be
@@ -282,7 +242,7 @@ impl State {
             farewell.extend_from_slice(&INTERNAL_ERROR);
         }
         let reason = if no_randomness {
-            Reason::Internal
+            Reason::NoRandomness
         } else {
             Reason::AlertSent
         };

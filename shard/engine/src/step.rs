@@ -15,6 +15,15 @@ pub enum Effect {
         ids: Vec<[u8; ID_LEN]>,
         server_name: Option<String>,
     },
+    /// Ask whether this sealed ticket is used for the first time and call
+    /// [`crate::connection::Connection::resume`]; until then the connection is parked.
+    TicketOffered {
+        scope: [u8; SCOPE_LEN],
+        id: [u8; ID_LEN],
+        /// Unix milliseconds.
+        issued_ms: u64,
+        expires_ms: u64,
+    },
     /// Store these.
     SessionsIssued {
         scope: [u8; SCOPE_LEN],

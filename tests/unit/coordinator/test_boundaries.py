@@ -16,6 +16,7 @@ MODULES = {
 }
 PURE = [
     "bodies",
+    "calls",
     "canary",
     "control",
     "entropy",
@@ -38,7 +39,12 @@ PURE = [
     "source",
     "stats",
     "status",
+    "strikes",
+    "ticket_desk",
+    "ticket_keys",
     "traffic",
+    "watermarks",
+    "wire",
     "admin.metrics",
 ]
 IO = {"asyncio", "os", "select", "socket", "subprocess", "threading", "time", "zmq", "uvicorn"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import msgpack
@@ -29,6 +30,9 @@ from coordinator.registry import Registry
 from coordinator.sessions import SessionCache
 from coordinator.settings import AllowedKey
 from coordinator.status import Process, not_ready_reason
+from coordinator.strikes import StrikeRegister
+from coordinator.ticket_desk import TicketDesk
+from coordinator.ticket_keys import KeyRing
 from coordinator.traffic import Traffic
 
 CLI, SUP, WORKER = b"cli", b"sup", b"worker"
@@ -55,12 +59,16 @@ class Script:
         self.entropy = EntropyAccumulator([*specs, WorkersSource.spec] if back else specs)
         self.traffic = Traffic()
         self.cache = SessionCache(ttl=10.0, max_bytes=1 << 20, max_entries=100)
+        strikes = StrikeRegister(capacity=100, now=0.0, wall=0.0)
+        registry = Registry(lease=2.0)
+        ring = KeyRing(rotate_every=43200.0, keep=4, random=secrets.token_bytes)
         self.desk = ControlDesk(
             process=Process(pid=1, started=0.0, boot="b00t", version="9", deployment=""),
-            registry=Registry(lease=2.0),
+            registry=registry,
             orders=OrderBook(),
             entropy=self.entropy,
-            sessions=SessionDesk(self.cache, ParkingTable(park=0.0)),
+            sessions=SessionDesk(self.cache, ParkingTable(park=0.0), strikes),
+            tickets=TicketDesk(ring, strikes, registry, settle=2.0),
             gather=lambda: fill(
                 [source] if entropy else [],
                 lambda: self.entropy.available() >= self.entropy.required_bits,
@@ -310,10 +318,10 @@ def test_rotate_names_the_workers_that_cannot_reseed_and_waits_for_none_of_them(
 def test_purge_tells_how_many(script: Script) -> None:
     script.cache.put(b"s" * 32, b"i" * 32, b"v", None, "w", 0.0)
     assert script.ask(CLI, "purge", {}) == []
-    assert decoded(script.desk.advance_purges(0.0)) == [
+    assert decoded(script.desk.advance_purges(0.0, 0.0)) == [
         (CLI, Reply(5, {"ok": True, "sessions": 1}))
     ]
-    assert decoded(script.desk.advance_purges(0.0)) == []
+    assert decoded(script.desk.advance_purges(0.0, 0.0)) == []
     assert script.desk.purges.due is None
 
 

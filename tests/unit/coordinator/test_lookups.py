@@ -6,6 +6,7 @@ from coordinator.lookups import RECALL_AFTER, SessionDesk
 from coordinator.parking import ParkingTable
 from coordinator.protocol import Answer, Lookup, LookupOp, Put, SessionsRequest
 from coordinator.sessions import SessionCache
+from coordinator.strikes import StrikeRegister
 
 SCOPE = b"s" * 32
 PARK = 0.015
@@ -44,7 +45,8 @@ def missed(token: int, reason: str) -> Answer:
 
 def desk(*, limit: int = 100, max_entries: int = 100, park: float = PARK) -> SessionDesk:
     cache = SessionCache(ttl=10.0, max_bytes=1 << 20, max_entries=max_entries)
-    return SessionDesk(cache, ParkingTable(park=park, limit=limit))
+    strikes = StrikeRegister(capacity=100, now=0.0, wall=0.0)
+    return SessionDesk(cache, ParkingTable(park=park, limit=limit), strikes)
 
 
 def test_puts_of_a_message_come_before_its_lookups() -> None:
@@ -53,6 +55,16 @@ def test_puts_of_a_message_come_before_its_lookups() -> None:
     sessions.handle(b"r", both, 0.0)
     assert sessions.take_answers() == {b"r": [found(7, 1)]}
     assert sessions.take_answers() == {}
+
+
+def test_a_strike_is_answered_at_once_and_is_no_lookup_of_the_cache() -> None:
+    sessions = desk()
+    ask = Lookup(7, LookupOp.STRIKE, SCOPE, (id_of(1),), 1000, 600_000)
+    for reader in (b"a", b"b"):
+        sessions.handle(reader, SessionsRequest("w", (), (ask,)), 1.0)
+    assert sessions.take_answers() == {b"a": [found(7, 1, b"")], b"b": [missed(7, "used")]}
+    assert sessions.next_deadline() is None
+    assert (sessions.cache.hits, sum(sessions.cache.misses.values())) == (0, 0)
 
 
 def test_a_lookup_waits_for_its_put_and_is_answered_with_it() -> None:

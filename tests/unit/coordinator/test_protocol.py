@@ -64,9 +64,19 @@ puts = st.builds(Put, scopes, ids, st.binary(max_size=300), st.none() | names, s
 lookups = st.builds(
     Lookup,
     tokens,
-    st.sampled_from(LookupOp),
+    st.sampled_from([LookupOp.GET, LookupOp.TAKE]),
     scopes,
     st.lists(ids, min_size=1, max_size=2).map(tuple),
+    st.just(0),
+    st.just(0),
+) | st.builds(
+    Lookup,
+    tokens,
+    st.just(LookupOp.STRIKE),
+    scopes,
+    st.tuples(ids),
+    tokens,
+    tokens,
 )
 answers = st.builds(Answer, tokens, ids, st.binary(max_size=300), st.none()) | st.builds(
     Answer, tokens, st.none(), st.none(), st.text(st.characters(codec="utf-8"))
@@ -212,6 +222,12 @@ def sessions(
         (sessions(some_lookups=[[1, 0, SCOPE, []]]), "shape"),
         (sessions(some_lookups=[[1, 0, SCOPE, [ID] * 3]]), "shape"),
         (sessions(some_lookups=[[1, 2, SCOPE, [ID]]]), "shape"),
+        (sessions(some_lookups=[[1, 3, SCOPE, [ID]]]), "shape"),
+        (sessions(some_lookups=[[1, 2, SCOPE, [ID], 1]]), "shape"),
+        (sessions(some_lookups=[[1, 2, SCOPE, [ID, ID], 1, 2]]), "shape"),
+        (sessions(some_lookups=[[1, 2, SCOPE, [ID], -1, 2]]), "shape"),
+        (sessions(some_lookups=[[1, 2, SCOPE, [ID], 1, 2.0]]), "shape"),
+        (sessions(some_lookups=[[1, 1, SCOPE, [ID], 1, 2]]), "shape"),
         (sessions(some_lookups=[[1, True, SCOPE, [ID]]]), "shape"),
         (sessions(some_lookups=[[-1, 0, SCOPE, [ID]]]), "shape"),
         (sessions(some_lookups=[[MAX_TOKEN + 1, 0, SCOPE, [ID]]]), "shape"),

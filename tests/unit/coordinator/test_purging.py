@@ -14,6 +14,7 @@ from coordinator.protocol import Answer, Lookup, LookupOp, Put, SessionsRequest
 from coordinator.purges import PurgeFilter
 from coordinator.purging import LATEST, MAX_WAITING, READERS_WITHIN, Purge, PurgeDesk, read_filter
 from coordinator.sessions import PART_ENTRIES, SessionCache
+from coordinator.strikes import StrikeRegister
 
 SCOPE = b"s" * 32
 
@@ -36,7 +37,9 @@ def take(token: int, number: int) -> SessionsRequest:
 
 def sessions(max_entries: int = 100, park: float = 1.0) -> SessionDesk:
     cache = SessionCache(ttl=100.0, max_bytes=1 << 40, max_entries=max_entries, first_mark=7)
-    return SessionDesk(cache, ParkingTable(park=park))
+    return SessionDesk(
+        cache, ParkingTable(park=park), StrikeRegister(capacity=10, now=0.0, wall=0.0)
+    )
 
 
 def asked(request: int = 1, **what: Any) -> Purge:

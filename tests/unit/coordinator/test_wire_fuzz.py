@@ -35,6 +35,7 @@ from coordinator.protocol import (
     encode_sessions,
 )
 from coordinator.sessions import SessionCache
+from coordinator.strikes import StrikeRegister
 from tests.unit.coordinator.test_control import SUPERVISOR_BODY, WORKER_BODY, Script
 
 SCOPE, ID = b"s" * 32, b"i" * 32
@@ -146,7 +147,9 @@ def frames(valid: list[bytes]) -> st.SearchStrategy[list[bytes]]:
 @given(frames(SESSIONS))
 def test_the_sessions_endpoint(some: list[bytes]) -> None:
     cache = SessionCache(ttl=10.0, max_bytes=5000, max_entries=5, first_mark=3)
-    desk = SessionDesk(cache, ParkingTable(park=0.01, limit=5))
+    desk = SessionDesk(
+        cache, ParkingTable(park=0.01, limit=5), StrikeRegister(capacity=10, now=0.0, wall=0.0)
+    )
     for number, frame in enumerate(some):
         before = (list(cache), cache.bytes_charged, cache.stored, len(desk.parking))
         try:
@@ -182,7 +185,7 @@ def test_the_control_endpoint(some: list[bytes]) -> None:
         if len(answers) == 1 and isinstance(answers[0][1], Refusal):
             assert state(script) == before
         msgpack.packb(script.status())
-        for answer in script.desk.advance_purges(script.now):
+        for answer in script.desk.advance_purges(script.now, 0.0):
             decode_from_coordinator(answer[1])
 
 

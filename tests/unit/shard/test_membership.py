@@ -24,6 +24,7 @@ from shard.membership import (
     Identity,
     Membership,
     Ordered,
+    Registered,
     SeedGiven,
     SeedRefused,
 )
@@ -75,8 +76,28 @@ def test_it_registers_first_with_everything_it_is() -> None:
         "version": "1.0",
         "state": "starting",
     }
-    assert script.reply(request, {"boot": "b1"}, 1.01) == [Answering(returned=True)]
+    assert script.reply(request, {"boot": "b1"}, 1.01) == [
+        Answering(returned=True),
+        Registered("b1", {"boot": "b1"}),
+    ]
     assert script.membership.registered
+
+
+def test_what_else_it_says_is_asked_for_at_each_registration() -> None:
+    script = Script()
+    said = iter([{"more": 1}, {"more": 2}])
+    script.membership = Membership(IDENTITY, about=lambda: next(said))
+    (request,) = script.said(1.0)
+    assert request.body["more"] == 1
+    script.membership.overdue(2.0)
+    (request,) = script.said(2.0)
+    assert request.body["more"] == 2
+
+
+def test_keys_in_what_it_is_told_are_in_no_repr() -> None:
+    body = {"ticket_keys": b"key" * 8}
+    assert "key" not in repr(Registered("b1", body))
+    assert "keykey" not in repr(Ordered(0, "ticket_keys", body))
 
 
 def test_the_first_heartbeat_follows_at_once_and_then_one_each_interval() -> None:
@@ -104,7 +125,10 @@ def test_a_new_coordinator_is_noticed_and_registered_with() -> None:
     script.register(1.0)
     script.beat(1.0)
     assert script.beat(1.5, boot="b2") == [Answering(returned=True)]
-    assert script.register(1.5, boot="b2") == [Answering(returned=True)]
+    assert script.register(1.5, boot="b2", heartbeat=1) == [
+        Answering(returned=True),
+        Registered("b2", {"boot": "b2", "heartbeat": 1}),
+    ]
 
 
 def test_a_coordinator_that_forgot_it_is_registered_with_again() -> None:

@@ -17,15 +17,14 @@ from coordinator.protocol import (
     encode_error,
     encode_recall,
 )
+from shard.breaker import Breaker
+from shard.put_queue import HELD_BYTES, HELD_ENTRIES
 from shard.resumption import (
     FLUSH_AFTER,
     FLUSH_ENTRIES,
     FLUSH_EVERY,
-    HELD_BYTES,
-    HELD_ENTRIES,
     PROBE_INTERVAL,
     RECALLED_FLUSH_AFTER,
-    Breaker,
     Resumption,
 )
 
@@ -154,7 +153,7 @@ def test_a_session_over_the_bound_is_dropped_and_counted() -> None:
     resumption = make()
     issue(resumption, 1, 10.0, MAX_VALUE_BYTES + 1)
     assert resumption.due == math.inf
-    assert resumption.puts_dropped == 1
+    assert resumption.puts.dropped == 1
 
 
 def test_a_lookup_leaves_at_once_and_takes_waiting_puts_along() -> None:
@@ -366,7 +365,7 @@ def test_held_puts_are_bounded_by_number_and_the_newest_stay() -> None:
     resumption = make()
     now = open_breaker(resumption, 10.0)
     issue(resumption, HELD_ENTRIES + 10, now)
-    assert resumption.puts_dropped == 10
+    assert resumption.puts.dropped == 10
     resumption.coordinator_answers(now)
     puts = [put for message in sent(resumption, now) for put in message.puts]
     assert len(puts) == HELD_ENTRIES
@@ -380,4 +379,4 @@ def test_held_puts_are_bounded_by_bytes() -> None:
     resumption.coordinator_answers(now)
     puts = [put for message in sent(resumption, now) for put in message.puts]
     assert sum(len(put.value) for put in puts) <= HELD_BYTES
-    assert resumption.puts_dropped == 200 - len(puts)
+    assert resumption.puts.dropped == 200 - len(puts)

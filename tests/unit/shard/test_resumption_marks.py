@@ -11,8 +11,9 @@ from coordinator.protocol import (
     encode_answers,
     encode_mark,
 )
+from shard.breaker import Breaker
 from shard.lookup_counts import merged
-from shard.resumption import FLUSH_AFTER, Breaker, Resumption
+from shard.resumption import FLUSH_AFTER, Resumption
 
 SCOPE = b"s" * 32
 FINGERPRINT = b"f" * 32

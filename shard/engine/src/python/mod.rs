@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::connection;
-use crate::context::{self, Policy, SCOPE_LEN};
+use crate::context::{self, Policy, Resumption, SCOPE_LEN};
 use crate::ctr_drbg::{DrbgError, MAX_REQUEST};
 use crate::drbg::process;
 use crate::provider::{group_names, suite_names};
@@ -20,8 +20,12 @@ use crate::socket;
 #[cfg(feature = "known-seed")]
 mod known_seed;
 mod progress;
+mod tickets;
 
-use progress::{Closed, Established, PeerClosed, Progress, SessionWanted, SessionsIssued};
+use progress::{
+    Closed, Established, PeerClosed, Progress, SessionWanted, SessionsIssued, TicketOffered,
+};
+use tickets::{TicketKeys, TicketKeysStatus};
 
 #[pymodule]
 mod _engine {
@@ -32,7 +36,7 @@ mod _engine {
     use super::{
         drbg_generate, drbg_reseed, drbg_seed, drbg_status, drbg_zeroize, Closed, Connection,
         DrbgStatus, Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued,
-        TlsContext, VirtualHost,
+        TicketKeys, TicketKeysStatus, TicketOffered, TlsContext, VirtualHost,
     };
 }
 
@@ -73,7 +77,8 @@ struct TlsContext(Arc<context::Context>);
 impl TlsContext {
     #[new]
     #[pyo3(signature = (hosts, *, min_version = "TLSv1.2", cipher_suites = None, groups = None,
-        alpn = Vec::new(), resumption = true, tickets_per_connection = 2, ticket_lifetime = 86400))]
+        alpn = Vec::new(), resumption = true, tickets_per_connection = 2, ticket_lifetime = 86400,
+        ticket_keys = None, single_use = false))]
     // One keyword of Python's signature each.
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -85,6 +90,8 @@ impl TlsContext {
         resumption: bool,
         tickets_per_connection: usize,
         ticket_lifetime: u32,
+        ticket_keys: Option<Bound<'_, TicketKeys>>,
+        single_use: bool,
     ) -> PyResult<Self> {
         let tls12 = match min_version {
             "TLSv1.2" => true,
@@ -92,6 +99,14 @@ impl TlsContext {
             _ => return Err(PyValueError::new_err("min_version: TLSv1.2 or TLSv1.3")),
         };
         let hosts: Vec<_> = hosts.iter().map(|host| &host.get().0).collect();
+        let resumption = match (resumption, ticket_keys) {
+            (false, _) => Resumption::Off,
+            (true, None) => Resumption::Cache,
+            (true, Some(keys)) => Resumption::Tickets {
+                keys: Arc::clone(&keys.get().0),
+                single_use,
+            },
+        };
         let policy = Policy {
             tls12,
             cipher_suites,

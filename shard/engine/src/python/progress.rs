@@ -33,6 +33,29 @@ impl SessionWanted {
 }
 
 #[pyclass(frozen, module = "shard._engine")]
+pub struct TicketOffered {
+    scope: [u8; SCOPE_LEN],
+    id: [u8; ID_LEN],
+    #[pyo3(get)]
+    issued_ms: u64,
+    #[pyo3(get)]
+    expires_ms: u64,
+}
+
+#[pymethods]
+impl TicketOffered {
+    #[getter]
+    fn scope<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.scope)
+    }
+
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.id)
+    }
+}
+
+#[pyclass(frozen, module = "shard._engine")]
 pub struct SessionsIssued {
     scope: [u8; SCOPE_LEN],
     #[pyo3(get)]
@@ -125,6 +148,21 @@ fn effect_object(py: Python<'_>, effect: Effect) -> PyResult<Py<PyAny>> {
                 scope,
                 ids,
                 server_name,
+            },
+        )?
+        .into_any(),
+        Effect::TicketOffered {
+            scope,
+            id,
+            issued_ms,
+            expires_ms,
+        } => Py::new(
+            py,
+            TicketOffered {
+                scope,
+                id,
+                issued_ms,
+                expires_ms,
             },
         )?
         .into_any(),
