@@ -176,6 +176,7 @@ class Supervisor:
 
     def _watch(self, now: float) -> None:
         liveness = self._liveness
+        liveness.watch(self._fleet.ready_workers(), now)  # some may just have been reaped
         if now >= liveness.due:
             asked, hung = liveness.look(now)
             for name in asked:
@@ -183,7 +184,6 @@ class Supervisor:
             for name in hung:
                 reason = f"no sign of life for {liveness.patience:g} s"
                 self._carry_out(self._fleet.hung(name, reason, now))
-        liveness.watch(self._fleet.ready_workers(), now)
 
     # -- What happens ---------------------------------------------------------------------------
 

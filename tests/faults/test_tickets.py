@@ -76,16 +76,17 @@ def test_a_worker_that_starts_without_the_coordinator_gets_its_keys_later(harmed
     assert share(returning(harmed, "TLSv1.3", 60)) == 1.0
 
 
-def test_a_worker_that_hangs_does_not_hold_rotation_up_and_catches_up(harmed: Server) -> None:
+def test_a_worker_that_hangs_does_not_hold_rotation_up(harmed: Server) -> None:
     key = active(harmed)
     with stopped(harmed.workers()[0]["pid"]):
         done = harmed.command("rotate", "--timeout", "10")
-        assert done.stdout.endswith(" seals on 3 workers\n"), done.stderr
+        # Without it, or with the one that the supervisor has put in its place by now.
+        assert done.stdout.endswith((" seals on 3 workers\n", " seals on 4 workers\n")), done.stderr
         assert active(harmed) != key
     eventually(
         lambda: all(key["acknowledged"] == key["workers"] == 4 for key in keys(harmed)),
         within=5,
-        what="it has the new key",
+        what="all four have the new key",
     )
     assert share(returning(harmed, "TLSv1.3", 60)) == 1.0
 

@@ -131,7 +131,7 @@ def test_an_endpoint_that_is_wrong(endpoint: str, word: str) -> None:
 def test_top_looks_again_and_tells_rates(hello: Server) -> None:
     shown = hello.command("top", "--count", "2", "--interval", "0.1")
     assert shown.returncode == 0
-    assert shown.stdout.count("WORKER") == 2
+    assert shown.stdout.count("coordinator pid") == 2
     assert "handshakes; " in shown.stdout
 
 
