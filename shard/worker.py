@@ -31,7 +31,7 @@ from shard.accepting import Capacity
 from shard.drbg import Drbg, ReseedPolicy
 from shard.link import Link
 from shard.membership import Identity
-from shard.reader import STOP_WITHIN, Reader
+from shard.reader import SHUTDOWN_WITHIN, STOP_WITHIN, Reader
 from shard.resumption import Breaker
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
@@ -64,9 +64,9 @@ class Worker:
         self._signals = signals
         self._events = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._deadline: float | None = None
-        self._readers_ended = 0
+        self._ready = False
         self._draining = False
-        factory = apps.load(settings.app)
+        application = apps.load(settings.app, settings.asgi)
         context = _tls_context(settings)
         try:
             self._listeners = [Listener(fd) for fd in settings.listeners]
@@ -87,11 +87,11 @@ class Worker:
                 settings,
                 listeners=self._listeners,
                 context=context,
-                factory=factory,
+                application=application,
                 capacity=self._capacity,
                 writers=self._writers,
                 zmq_context=self._zmq,
-                finished=self._wake,
+                changed=self._wake,
             )
             for index in range(settings.readers)
         ]
@@ -128,9 +128,6 @@ class Worker:
         gc.set_threshold(50_000, 20, 50)
         for thread in (*(w.thread for w in self._writers), *(r.thread for r in self._readers)):
             thread.start()
-        self._link.change_state("ready")
-        self._lifeline.send({"type": "ready", "worker": self._settings.worker})
-        _log.debug("serving", app=self._settings.app)
         self._wait()
         return self._leave()
 
@@ -174,7 +171,7 @@ class Worker:
         poll.register(self._lifeline.fileno(), select.POLLIN)
         poll.register(self._events, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
-        while self._readers_ended < len(self._readers):
+        while not self._ended():
             if self._deadline is None:
                 timeout = None
             else:
@@ -183,7 +180,7 @@ class Worker:
                     return
             for fd, _ in poll.poll(timeout):
                 if fd == self._events:
-                    self._reader_ended()
+                    self._reader_changed()
                 elif fd == self._signals:
                     os.read(fd, 64)
                     self._drain()
@@ -192,13 +189,22 @@ class Worker:
                     poll.unregister(fd)
                     self._stop(ORPHAN_WITHIN)
 
-    def _reader_ended(self) -> None:
-        # Counted, not asked of the threads: one that has just said so is alive for a moment yet,
-        # and nothing would wake this thread again.
-        self._readers_ended += os.eventfd_read(self._events)
-        if any(reader.crashed for reader in self._readers):
+    def _reader_changed(self) -> None:
+        os.eventfd_read(self._events)
+        if any(reader.crashed or reader.failure for reader in self._readers):
             # Half a worker is worse than none: its connections are ended, another replaces it.
             self._stop(STOP_WITHIN)
+        elif not self._ready and all(reader.started for reader in self._readers):
+            self._ready = True
+            if not self._draining:
+                self._link.change_state("ready")
+            self._lifeline.send({"type": "ready", "worker": self._settings.worker})
+            _log.debug("serving", app=self._settings.app)
+
+    def _ended(self) -> bool:
+        # Not asked of the threads: one that has just said so is alive for a moment yet, and
+        # nothing would wake this thread again.
+        return all(reader.ended for reader in self._readers)
 
     def _orders(self) -> bool:
         """Carry out the supervisor's orders; False at end of file."""
@@ -208,7 +214,7 @@ class Worker:
             if order == "drain":
                 self._drain()
             elif order == "stop":
-                self._stop(STOP_WITHIN + 0.2)
+                self._stop(STOP_WITHIN + SHUTDOWN_WITHIN + 0.2)
             elif order == "reopen_logs":
                 log.reopen()
         return alive
@@ -233,13 +239,17 @@ class Worker:
             writer.stop()
         self._link.stop()
         self._link.thread.join(0.2)
-        if self._readers_ended == len(self._readers):
+        if self._ended():
             for reader in self._readers:
                 reader.thread.join(0.2)
         ended = not any(reader.thread.is_alive() for reader in self._readers)
         if ended and not self._link.thread.is_alive():
             # Gives the goodbye its moment to leave.
             self._zmq.term()
+        failure = next((reader.failure for reader in self._readers if reader.failure), None)
+        if failure is not None:
+            self._lifeline.send({"type": "failed", "reason": str(failure)})
+            return EXIT_NOT_STARTED
         return EXIT_DEFECT if any(reader.crashed for reader in self._readers) else 0
 
     def _wake(self) -> None:

@@ -22,6 +22,7 @@ from shard.settings.coordinator_sections import (
 )
 from shard.settings.key import Key
 from shard.settings.worker_sections import (
+    AsgiSection,
     CertificateSection,
     DrbgSection,
     ServerSection,
@@ -42,6 +43,7 @@ class Settings(BaseModel):
     certificate: tuple[CertificateSection, ...] = ()
     tls: TlsSection = Field(default_factory=TlsSection)
     sessions: SessionsSection = Field(default_factory=SessionsSection)
+    asgi: AsgiSection = Field(default_factory=AsgiSection)
     drbg: DrbgSection = Field(default_factory=DrbgSection)
     coordinator: CoordinatorSection = Field(default_factory=CoordinatorSection)
     entropy: EntropySection = Field(default_factory=EntropySection)
@@ -63,6 +65,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "certificate": CertificateSection,
     "tls": TlsSection,
     "sessions": SessionsSection,
+    "asgi": AsgiSection,
     "drbg": DrbgSection,
     "coordinator": CoordinatorSection,
     "entropy": EntropySection,

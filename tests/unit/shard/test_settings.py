@@ -199,7 +199,7 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
         tmp_path,
         """
         [server]
-        app = "asgi:module:app"
+        app = "proxy:127.0.0.1:80"
         [tls]
         client_auth = "required"
         client_ca = "ca.pem"
