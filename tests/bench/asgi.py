@@ -206,9 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{chosen.rounds} rounds, {chosen.clients} clients; clients offer {GROUPS}")
         print(f"{'operation':11} {'server':12} {'µs':>7}  (min-max)")
         if chosen.only != "connection":
-            figures = keep_alive(
-                [ours, tls, plain], chosen.rounds, chosen.requests, chosen.clients
-            )
+            figures = keep_alive([ours, tls, plain], chosen.rounds, chosen.requests, chosen.clients)
             print("\n".join(report("keep-alive", figures)), flush=True)
         if chosen.only != "keep-alive":
             figures = connections(
