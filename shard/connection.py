@@ -55,6 +55,10 @@ class TlsInfo:
     alpn: str | None
     worker: str
 
+    def selected_alpn_protocol(self) -> str | None:
+        """:attr:`alpn`, by the name that ``ssl.SSLObject`` has for it."""
+        return self.alpn
+
 
 class Home(Protocol):
     """What a connection needs of its reader."""
@@ -278,8 +282,8 @@ class Connection:
             None: TLS 1.3 has none, and TLS 1.2's is not offered (CRIME).
         ``tls``
             :class:`TlsInfo`.
-        ``sslcontext``
-            The same: something true, for those who ask whether there is TLS.
+        ``sslcontext``, ``ssl_object``
+            The same, for protocols that ask whether there is TLS, and what ALPN agreed on.
         ``peercert_der``
             The client's certificates, DER, leaf first; an empty tuple without one.
         """
@@ -288,7 +292,7 @@ class Connection:
         facts = self.established
         if facts is None:
             return default
-        if name in ("tls", "sslcontext"):
+        if name in ("tls", "sslcontext", "ssl_object"):
             if "tls" not in self._extra:
                 self._extra["tls"] = TlsInfo(
                     version=facts.version,

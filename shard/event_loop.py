@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from shard.apps.looped import LoopApplication
     from shard.reader import Reader
 
-__all__ = ["CORK", "EventLoop", "LoopConnection", "LoopServing", "new_event_loop"]
+__all__ = ["CORK", "PASS", "EventLoop", "LoopConnection", "LoopServing", "new_event_loop"]
 
 CORK: Final = 64 * 1024
 """Bytes of plaintext that are collected at most, before they are encrypted and sent."""
+
+PASS: Final = 1024 * 1024
+"""Bytes of plaintext that a connection sends in one pass of the loop, before its handler is told to
+pause until the next: others want their turn, and that a client is gone is only learnt in between.
+"""
 
 _SHORTEST_TIMER: Final = 0.001
 _LOOK_AGAIN: Final = 0.05
@@ -43,7 +48,7 @@ class LoopConnection(Connection):
     loop's thread.
     """
 
-    __slots__ = ("_collected", "_corked", "_pending")
+    __slots__ = ("_collected", "_corked", "_pending", "_sent")
 
     _home: LoopServing
 
@@ -52,6 +57,7 @@ class LoopConnection(Connection):
         self._pending: list[bytes] = []
         self._collected = 0
         self._corked = False
+        self._sent = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send `data` at the end of this pass of the loop; :data:`CORK` bytes or more at once."""
@@ -64,7 +70,10 @@ class LoopConnection(Connection):
         self._pending.append(data if type(data) is bytes else bytes(data))
         self._collected += len(data)
         if self._collected >= CORK:
+            self._sent += self._collected
             self.send_collected()
+            if self._sent >= PASS:
+                self._rest()
 
     def write_eof(self) -> None:
         self.send_collected()
@@ -86,6 +95,9 @@ class LoopConnection(Connection):
             backlog = self.engine.flush()
             if backlog:
                 self.backlogged(backlog)
+        self._sent = 0
+        if self.paused:
+            self._check_flow()
 
     def flush_held(self) -> int:
         if not self._corked:
@@ -96,6 +108,17 @@ class LoopConnection(Connection):
     def failed(self, error: Exception) -> None:
         """The application raised: it is logged and counted, and the connection aborted."""
         self._home.failed(self, error)
+
+    def _rest(self) -> None:
+        """Tell the handler to pause; :meth:`uncork` tells it to go on."""
+        handler = self.handler
+        if handler is None or self.paused:
+            return
+        self.paused = True
+        try:
+            handler.pause_writing()
+        except Exception as error:  # noqa: BLE001 - the application's; counted and logged there
+            self._home.failed(self, error)
 
     def send_collected(self) -> None:
         """Send at once what was collected."""

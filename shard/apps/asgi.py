@@ -32,7 +32,6 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CONNECTION: Final = "shardtls.connection"
 _LAST_TASKS: Final = 0.05
-_INSTALL: Final = "pip install 'shardtls[asgi]'"
 
 
 class Asgi(LoopApplication):
@@ -47,29 +46,32 @@ class Asgi(LoopApplication):
             from uvicorn.config import Config
             from uvicorn.server import ServerState
         except ImportError as error:
-            raise StartError(f"app {name!r} needs uvicorn ({error}): {_INSTALL}") from error
+            raise StartError(
+                f"app {name!r} needs uvicorn ({error}): pip install 'shardtls[asgi]'"
+            ) from error
         self._name = name
         _lend_logs(access_log=settings.access_log)
-        self._config = Config(
-            application,
-            http="zttp" if settings.http2 else "httptools",
-            http2=settings.http2,
-            ws=settings.websocket,
-            lifespan=cast(Any, settings.lifespan),
-            log_config=None,
-            access_log=settings.access_log,
-            proxy_headers=bool(settings.forwarded_allow_ips),
-            forwarded_allow_ips=list(settings.forwarded_allow_ips),
-            root_path=settings.root_path,
-            timeout_keep_alive=settings.keep_alive,
-        )
+        # Given by name only if it is wanted: older versions of uvicorn know nothing of it.
+        http2: dict[str, Any] = {"http": "zttp", "http2": True} if settings.http2 else {}
+        extra = "http2" if settings.http2 else "asgi"
         try:
+            self._config = Config(
+                application,
+                **{"http": "httptools"} | http2,
+                ws=settings.websocket,
+                lifespan=cast(Any, settings.lifespan),
+                log_config=None,
+                access_log=settings.access_log,
+                proxy_headers=bool(settings.forwarded_allow_ips),
+                forwarded_allow_ips=list(settings.forwarded_allow_ips),
+                root_path=settings.root_path,
+                timeout_keep_alive=settings.keep_alive,
+            )
             self._config.load()
-        except ImportError as error:
-            raise StartError(f"app {name!r}: {error}: {_INSTALL}") from error
         except (Exception, SystemExit) as error:
             raise StartError(
-                f"app {name!r}: uvicorn refuses it: {type(error).__name__}: {error}"
+                f"app {name!r}: uvicorn cannot serve it ({type(error).__name__}: {error}): "
+                f"pip install 'shardtls[{extra}]'"
             ) from error
         self._front = _Front(self._config.loaded_app)
         self._config.loaded_app = self._front
