@@ -170,7 +170,7 @@ class Plan:
                 access_log=settings.asgi.access_log,
                 lifespan=settings.asgi.lifespan,
                 websocket=settings.asgi.websocket,
-                keep_alive=round(settings.asgi.keep_alive),
+                keep_alive=settings.asgi.keep_alive,
                 forwarded_allow_ips=settings.asgi.forwarded_allow_ips,
                 http2="h2" in tls.alpn,
                 threads=settings.asgi.threads,

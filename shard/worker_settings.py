@@ -45,7 +45,7 @@ class AsgiSettings:
     :ivar root_path: path under which the application is mounted.
     :ivar lifespan: ``auto``, ``on`` or ``off``.
     :ivar websocket: ``auto``, ``websockets``, ``websockets-sansio``, ``wsproto`` or ``none``.
-    :ivar keep_alive: whole seconds that a connection may wait for its next request.
+    :ivar keep_alive: seconds that a connection may wait for its next request.
     :ivar forwarded_allow_ips: whose ``X-Forwarded-`` headers are believed.
     :ivar http2: HTTP/2 is among the protocols offered by ALPN.
     :ivar threads: of a WSGI application.
@@ -55,7 +55,7 @@ class AsgiSettings:
     access_log: bool = False
     lifespan: str = "auto"
     websocket: str = "auto"
-    keep_alive: int = 5
+    keep_alive: float = 5.0
     forwarded_allow_ips: tuple[str, ...] = ()
     http2: bool = False
     threads: int = 10

@@ -65,7 +65,7 @@ class Asgi(LoopApplication):
                 proxy_headers=bool(settings.forwarded_allow_ips),
                 forwarded_allow_ips=list(settings.forwarded_allow_ips),
                 root_path=settings.root_path,
-                timeout_keep_alive=settings.keep_alive,
+                timeout_keep_alive=cast(int, settings.keep_alive),
             )
             self._config.load()
         except (Exception, SystemExit) as error:

@@ -224,7 +224,7 @@ class AsgiSection(Section):
         Key(
             "--keep-alive",
             "Close an HTTP connection that waits longer for its next request.",
-            'a duration from 1 s to 1 h, in whole seconds, such as 5 or "5s"',
+            'a duration from 1 s to 1 h, such as 5 or "5s"',
             "SECONDS",
         ),
     ] = 5.0
