@@ -24,7 +24,16 @@ import time
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-__all__ = ["AUDIT", "FORMATS", "LEVELS", "EventLogger", "configure", "get_logger", "reopen"]
+__all__ = [
+    "AUDIT",
+    "FORMATS",
+    "LEVELS",
+    "EventLogger",
+    "configure",
+    "get_logger",
+    "lend",
+    "reopen",
+]
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
@@ -109,6 +118,16 @@ def reopen() -> None:
     for handler in logging.getLogger(ROOT).handlers:
         if isinstance(handler, _ReopenableFile):
             handler.reopen()
+
+
+def lend(logger: logging.Logger) -> None:
+    """Have a library's logger write where :func:`configure` said, in its form and from its level
+    on.
+    """
+    root = logging.getLogger(ROOT)
+    logger.handlers = list(root.handlers)
+    logger.setLevel(root.level)
+    logger.propagate = False
 
 
 class _ReopenableFile(logging.StreamHandler[TextIO]):

@@ -56,6 +56,10 @@ class TlsInfo:
     alpn: str | None
     worker: str
 
+    def selected_alpn_protocol(self) -> str | None:
+        """:attr:`alpn`, by the name that ``ssl.SSLObject`` has for it."""
+        return self.alpn
+
 
 class Home(Protocol):
     """What a connection needs of its reader."""
@@ -260,6 +264,14 @@ class Connection:
         """Whether the connection is closing or closed."""
         return self.closing
 
+    def set_protocol(self, protocol: Handler) -> None:
+        """Have another handler called from now on. Reader thread only."""
+        self.handler = protocol
+
+    def get_protocol(self) -> Handler | None:
+        """The handler that is called."""
+        return self.handler
+
     # -- Any thread: facts --------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -273,6 +285,8 @@ class Connection:
             None: TLS 1.3 has none, and TLS 1.2's is not offered (CRIME).
         ``tls``
             :class:`TlsInfo`.
+        ``sslcontext``, ``ssl_object``
+            The same, for protocols that ask whether there is TLS, and what ALPN agreed on.
         ``peercert_der``
             The client's certificates, DER, leaf first; an empty tuple without one.
         """
@@ -281,9 +295,9 @@ class Connection:
         facts = self.established
         if facts is None:
             return default
-        if name == "tls":
-            if name not in self._extra:
-                self._extra[name] = TlsInfo(
+        if name in ("tls", "sslcontext", "ssl_object"):
+            if "tls" not in self._extra:
+                self._extra["tls"] = TlsInfo(
                     version=facts.version,
                     cipher=facts.cipher,
                     group=facts.group,
@@ -293,7 +307,7 @@ class Connection:
                     alpn=facts.alpn,
                     worker=self._home.worker,
                 )
-            return self._extra[name]
+            return self._extra["tls"]
         if name == "cipher":
             bits = next((bits for part, bits in _CIPHER_BITS if part in facts.cipher), 0)
             return facts.cipher, facts.version, bits
@@ -355,6 +369,10 @@ class Connection:
                 handler.resume_writing()
         except Exception as error:  # noqa: BLE001 - the application's; counted and logged there
             self._home.failed(self, error)
+
+    def flush_held(self) -> int:
+        """Send what waited to go out with the application's answer; returns the backlog."""
+        return self.engine.flush()
 
     def forget_backlog(self) -> None:
         """The connection is over, its descriptor closed: the writer keeps nothing of it."""

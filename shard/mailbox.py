@@ -16,13 +16,16 @@ class Mailbox:
 
     :ivar ident: the owner's identity, 0 before :meth:`adopt`.
     :ivar calls: (function, argument), for the owner to take from the left and carry out.
+    :ivar owner_called: called when the owner itself has called, for an owner that does not look at
+        :attr:`calls` before it sleeps.
     """
 
-    __slots__ = ("_closed", "_lock", "_wakeup", "_woken", "calls", "ident")
+    __slots__ = ("_closed", "_lock", "_wakeup", "_woken", "calls", "ident", "owner_called")
 
     def __init__(self) -> None:
         self.ident = 0
         self.calls: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self.owner_called: Callable[[], None] | None = None
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._woken = False
         self._closed = False
@@ -40,7 +43,10 @@ class Mailbox:
     def call(self, function: Callable[[Any], None], argument: Any) -> None:
         """Have the owner call ``function(argument)`` soon; never, if it has ended."""
         self.calls.append((function, argument))
-        if threading.get_ident() != self.ident and not self._woken:
+        if threading.get_ident() == self.ident:
+            if self.owner_called is not None:
+                self.owner_called()
+        elif not self._woken:
             with self._lock:
                 if self._closed:
                     self.calls.clear()

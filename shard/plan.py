@@ -21,7 +21,7 @@ from shard.curve_keys import ALLOW_LIST, load_allow_list, load_client, load_serv
 from shard.engine_limits import engine_problems
 from shard.identity import Identity, expiry_warnings, load_identity, readable_by_others, scope
 from shard.settings import Address, Settings
-from shard.worker_settings import CurveKeys, HostSettings, WorkerSettings
+from shard.worker_settings import AsgiSettings, CurveKeys, HostSettings, WorkerSettings
 
 __all__ = ["Endpoints", "Plan", "Role", "changes_that_need_a_restart", "prepare"]
 
@@ -169,6 +169,16 @@ class Plan:
             log_level=settings.log.level,
             log_format=settings.log.format,
             log_file=self.log_file,
+            asgi=AsgiSettings(
+                root_path=settings.asgi.root_path,
+                access_log=settings.asgi.access_log,
+                lifespan=settings.asgi.lifespan,
+                websocket=settings.asgi.websocket,
+                keep_alive=settings.asgi.keep_alive,
+                forwarded_allow_ips=settings.asgi.forwarded_allow_ips,
+                http2="h2" in tls.alpn,
+                threads=settings.asgi.threads,
+            ),
         )
 
     @property

@@ -1,9 +1,11 @@
 """A reader thread: accept, handshake, read, and the application's callbacks.
 
-One loop: wait for readiness, give each ready connection one step of the engine, carry out what
-the step returned (:mod:`shard.serving`), send what is due to the coordinator
+It takes turns: see what is ready, give each ready connection one step of the engine, carry out
+what the step returned (:mod:`shard.serving`), send what is due to the coordinator
 (:mod:`shard.channel`). Accepting is decided in :mod:`shard.accepting`. Other threads reach the
-loop through its mailbox alone.
+thread through its mailbox alone. Between turns it sleeps in its own epoll set; for an application
+that needs an asyncio event loop, that loop runs here and takes the turns
+(:mod:`shard.event_loop`).
 
 The thread owns its epoll set, its DEALER (polled in the same set) and its connections' handlers.
 """
@@ -15,14 +17,16 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
+from coordinator.errors import StartError
 from coordinator.log import get_logger
 from shard._engine import Listener, TlsContext
 from shard.accepting import Acceptor, Capacity
-from shard.apps import Factory
+from shard.apps import Factory, Handler
+from shard.apps.looped import LoopApplication
 from shard.breaker import Breaker
 from shard.channel import SessionsChannel
 from shard.connection import Connection
@@ -31,10 +35,15 @@ from shard.serving import HANGUP, Serving
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
 
-__all__ = ["STOP_WITHIN", "Reader"]
+if TYPE_CHECKING:
+    from shard.event_loop import EventLoop
+
+__all__ = ["SHUTDOWN_WITHIN", "STOP_WITHIN", "Reader"]
 
 STOP_WITHIN: Final = 1.0
 """Seconds for clients to close when the worker stops."""
+SHUTDOWN_WITHIN: Final = 0.6
+"""Seconds beyond that for an application's own end (ASGI's lifespan)."""
 
 _MAX_EVENTS: Final = 128
 
@@ -48,7 +57,11 @@ class Reader:
     :ivar serving: its connections, and their counters.
     :ivar acceptor: its share of the listening sockets.
     :ivar channel: its line to the coordinator.
-    :ivar crashed: the loop ended by a defect of its own.
+    :ivar started: it serves, or has ended.
+    :ivar ended: its thread has nothing more to do.
+    :ivar end_by: when the application's own end must be over; infinity while the worker stays.
+    :ivar crashed: it ended by a defect of its own.
+    :ivar failure: why the application could not start.
     """
 
     def __init__(
@@ -58,69 +71,91 @@ class Reader:
         *,
         listeners: Sequence[Listener],
         context: TlsContext,
-        factory: Factory,
+        application: Factory | LoopApplication,
         capacity: Capacity,
         writers: Sequence[Writer],
         zmq_context: zmq.Context[zmq.Socket[bytes]],
-        finished: Callable[[], None],
+        changed: Callable[[], None],
     ) -> None:
         """
         :param listeners: may be shared with other readers.
-        :param finished: called on the reader's thread when it ends.
+        :param changed: called on the reader's thread when it starts to serve and when it ends.
         """
         self._zmq_context = zmq_context
-        self._finished = finished
+        self._changed = changed
         self._drain_timeout = settings.drain_timeout
         self._sweep_every = min(1.0, settings.handshake_timeout / 4, settings.idle_timeout / 4)
         self._sweep_at = 0.0
         self._leaving = False
         self._drain_at = math.inf
         self._stop_at = math.inf
-        self._mailbox = Mailbox()
+        self.end_by = math.inf
+        self.mailbox = Mailbox()
         self._epoll = select.epoll()
-        self._epoll.register(self._mailbox.fileno(), select.EPOLLIN)
+        self._epoll.register(self.mailbox.fileno(), select.EPOLLIN)
         self.acceptor = Acceptor(self._epoll, listeners, context, capacity, self._room)
-        self.serving = Serving(
+        self._event_loop: EventLoop | None = None
+        make_serving: type[Serving] = Serving
+        handler: Callable[[Any], Handler]
+        if isinstance(application, LoopApplication):
+            # Imported by those alone who need it: asyncio takes its time.
+            from shard.event_loop import EventLoop, LoopServing
+
+            make_serving, handler, drain = LoopServing, application.handler, application.drain
+            self._event_loop = EventLoop(self, application)
+        else:
+            factory = application
+            handler, drain = lambda _connection: factory(), _tell_drain
+        self.serving = make_serving(
             settings,
-            mailbox=self._mailbox,
+            mailbox=self.mailbox,
             epoll=self._epoll,
-            factory=factory,
+            handler=handler,
+            drain=drain,
             writers=writers,
             ended=self.acceptor.ended,
         )
         self.channel = SessionsChannel(settings, self.serving.resume)
         self.serving.resumption = self.channel.resumption
+        self.started = False
+        self.ended = False
         self.crashed = False
+        self.failure: StartError | None = None
         self.thread = threading.Thread(target=self.run, name=f"reader-{index}", daemon=True)
 
     # -- Any thread -----------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Accept no more, and end once the connections are gone or ``drain_timeout`` has passed."""
-        self._mailbox.call(Reader._start_drain, self)
+        self.mailbox.call(Reader._start_drain, self)
 
     def stop(self) -> None:
         """Close every connection in order, and end within :data:`STOP_WITHIN`."""
-        self._mailbox.call(Reader._start_stop, self)
+        self.mailbox.call(Reader._start_stop, self)
 
     def coordinator_answers(self) -> None:
         """The control endpoint answers, so the sessions endpoint may too."""
         if self.channel.resumption.breaker is not Breaker.CLOSED:
-            self._mailbox.call(Reader._probe, self)
+            self.mailbox.call(Reader._probe, self)
 
     def _room(self) -> None:
         """There is room below the connection limit again."""
-        self._mailbox.call(Acceptor.resume, self.acceptor)
+        self.mailbox.call(Acceptor.resume, self.acceptor)
 
     # -- Reader thread --------------------------------------------------------------------------
 
     def run(self) -> None:
         """The thread."""
-        self._mailbox.adopt()
+        self.mailbox.adopt()
         try:
             self.channel.open(self._zmq_context, self._epoll)
-            self.acceptor.resume()
-            self._loop()
+            if self._event_loop is None:
+                self.start()
+                self._loop()
+            else:
+                self._event_loop.run()
+        except StartError as error:
+            self.failure = error
         except Exception as error:  # noqa: BLE001 - a defect of ours: the supervisor replaces us
             self.crashed = True
             _log.exception("reader stopped by a defect", error)
@@ -129,24 +164,45 @@ class Reader:
             self._end_all()
             self.channel.close(time.monotonic())
             self._epoll.close()
-            self._mailbox.close()
-            self._finished()
+            self.mailbox.close()
+            self.started = self.ended = True
+            self._changed()
+
+    def fileno(self) -> int:
+        """Readable when a turn is due because something is ready."""
+        return self._epoll.fileno()
+
+    def start(self) -> None:
+        """Accept connections from now on."""
+        self.acceptor.resume()
+        self.started = True
+        self._changed()
 
     def _loop(self) -> None:
+        turn = self.turns()
+        while turn(self.timeout()):
+            pass
+
+    def turns(self) -> Callable[[float], bool]:
+        """A function that takes a turn: waits for at most so many seconds, deals with what is
+        ready and due, and returns False when the worker has left and nothing is left to do.
+        """
         # Everything that is touched for each event is a local.
         poll = self._epoll.poll
         serving = self.serving
-        find = serving.connections.get
+        connections = serving.connections
+        find = connections.get
         step = serving.step
-        calls = self._mailbox.calls
-        run_calls = self._mailbox.run
+        calls = self.mailbox.calls
+        run_calls = self.mailbox.run
         channel = self.channel
         resumption = channel.resumption
         monotonic = time.monotonic
         hangup = HANGUP
-        connection: Connection | None
-        while not self._leaving or serving.connections or calls:
-            events = poll(self._timeout(), _MAX_EVENTS)
+
+        def turn(timeout: float) -> bool:
+            connection: Connection | None
+            events = poll(timeout, _MAX_EVENTS)
             serving.now = now = monotonic()
             if serving.again:
                 self._take_again()
@@ -166,10 +222,13 @@ class Reader:
                 channel.exchange(now)
             if now >= self._sweep_at:
                 self._sweep(now)
+            return not self._leaving or bool(connections) or bool(calls)
 
-    def _timeout(self) -> float:
+        return turn
+
+    def timeout(self) -> float:
         """Seconds until something is due."""
-        if self.serving.again or self._mailbox.calls:
+        if self.serving.again or self.mailbox.calls:
             return 0.0
         due = min(self.channel.resumption.due, self._sweep_at)
         return max(0.0, due - self.serving.now)
@@ -185,8 +244,8 @@ class Reader:
         serving = self.serving
         if fd == self.channel.fd:
             self.channel.receive(serving.now)
-        elif fd == self._mailbox.fileno():
-            self._mailbox.woken()
+        elif fd == self.mailbox.fileno():
+            self.mailbox.woken()
         elif self.acceptor.owns(fd):
             serving.admit(self.acceptor.accept(fd, serving.now))
             self._sweep_at = min(self._sweep_at, self.acceptor.resume_at)
@@ -213,6 +272,7 @@ class Reader:
             return
         self._leave()
         self._drain_at = self.serving.now + self._drain_timeout
+        self.end_by = self._drain_at + STOP_WITHIN + SHUTDOWN_WITHIN
         self._sweep_at = min(self._sweep_at, self._drain_at)
         for connection in list(self.serving.connections.values()):
             if connection.handler is not None:
@@ -221,6 +281,7 @@ class Reader:
     def _start_stop(self) -> None:
         self._leave()
         self._stop_at = min(self._stop_at, self.serving.now + STOP_WITHIN)
+        self.end_by = min(self.end_by, self._stop_at + SHUTDOWN_WITHIN)
         self._sweep_at = min(self._sweep_at, self._stop_at)
         for connection in list(self.serving.connections.values()):
             if not connection.closing:
@@ -237,3 +298,10 @@ class Reader:
 
     def _probe(self) -> None:
         self.channel.resumption.coordinator_answers(self.serving.now)
+
+
+def _tell_drain(handler: Handler) -> None:
+    """Tell a handler that the worker is leaving, if it wants to know."""
+    drain = getattr(handler, "drain", None)
+    if drain is not None:
+        drain()

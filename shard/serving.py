@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from coordinator.log import get_logger
 from shard._engine import (
@@ -21,7 +21,7 @@ from shard._engine import (
     TicketOffered,
 )
 from shard._engine import Connection as EngineConnection
-from shard.apps import Factory
+from shard.apps import Handler
 from shard.connection import Connection
 from shard.errors import (
     AlertSentError,
@@ -60,17 +60,22 @@ class Serving:
     :ivar handler_errors: callbacks of the application that raised.
     """
 
+    connection_type: ClassVar[type[Connection]] = Connection
+
     def __init__(
         self,
         settings: WorkerSettings,
         *,
         mailbox: Mailbox,
         epoll: select.epoll,
-        factory: Factory,
+        handler: Callable[[Connection], Handler],
+        drain: Callable[[Handler], None],
         writers: Sequence[Writer],
         ended: Callable[[], None],
     ) -> None:
         """
+        :param handler: makes a connection's handler, once its handshake is complete.
+        :param drain: tells a handler that the worker is leaving.
         :param ended: called when a connection is over.
         """
         self.worker = settings.worker
@@ -87,7 +92,8 @@ class Serving:
         self.handler_errors = 0
         self.resumption: Resumption[Connection]
         self._epoll = epoll
-        self._factory = factory
+        self._handler = handler
+        self._drain = drain
         self._writers = writers
         self._told_ended = ended
         self._handshake_timeout = settings.handshake_timeout
@@ -97,9 +103,10 @@ class Serving:
         """Take over connections that were just accepted, and what their first step brought."""
         now = self.now
         writers = self._writers
+        made = self.connection_type
         for engine, progress in accepted:
             fd = engine.fileno()
-            connection = self.connections[fd] = Connection(
+            connection = self.connections[fd] = made(
                 engine, self, writers[fd % len(writers)], now, now + self._handshake_timeout
             )
             # What arrived since that step makes the next poll return at once.
@@ -122,7 +129,7 @@ class Serving:
                 except Exception as error:  # noqa: BLE001 - counted and logged by failed()
                     self.failed(connection, error)
                     return
-        backlog = connection.engine.flush() if progress.held else progress.backlog
+        backlog = connection.flush_held() if progress.held else progress.backlog
         if backlog:
             connection.backlogged(backlog)
         if progress.more:
@@ -201,7 +208,7 @@ class Serving:
         if connection.closing:
             return
         try:
-            handler = self._factory()
+            handler = self._handler(connection)
             connection.handler = handler
             handler.connection_made(connection)
         except Exception as error:  # noqa: BLE001 - counted and logged by failed()
@@ -211,11 +218,11 @@ class Serving:
             self.tell_drain(connection)
 
     def tell_drain(self, connection: Connection) -> None:
-        """The worker is leaving: tell the handler, if it wants to know."""
-        drain = getattr(connection.handler, "drain", None)
-        if drain is not None and not connection.closing:
+        """The worker is leaving."""
+        handler = connection.handler
+        if handler is not None and not connection.closing:
             try:
-                drain()
+                self._drain(handler)
             except Exception as error:  # noqa: BLE001 - counted and logged by failed()
                 self.failed(connection, error)
 

@@ -34,7 +34,7 @@ from shard.drbg import Drbg, ReseedPolicy
 from shard.link import Link
 from shard.mailbox import Mailbox
 from shard.membership import Identity
-from shard.reader import STOP_WITHIN, Reader
+from shard.reader import SHUTDOWN_WITHIN, STOP_WITHIN, Reader
 from shard.ticket_keys import TicketKeys
 from shard.worker_report import readers_report, with_tickets
 from shard.worker_settings import WorkerSettings
@@ -75,10 +75,10 @@ class Worker:
         self._mailbox = Mailbox()
         self._mailbox.adopt()
         self._deadline: float | None = None
-        self._readers_ended = 0
+        self._ready = False
         self._draining = False
         self._sick = False
-        factory = apps.load(settings.app)
+        application = apps.load(settings.app, settings.asgi)
         self._ticket_keys: EngineTicketKeys | None = None
         if settings.resumption == "tickets":
             self._ticket_keys = EngineTicketKeys(settings.worker, settings.session_ttl)
@@ -102,11 +102,11 @@ class Worker:
                 settings,
                 listeners=self._listeners,
                 context=context,
-                factory=factory,
+                application=application,
                 capacity=self._capacity,
                 writers=self._writers,
                 zmq_context=self._zmq,
-                finished=self._finished,
+                changed=self._changed,
             )
             for index in range(settings.readers)
         ]
@@ -151,9 +151,6 @@ class Worker:
         gc.set_threshold(50_000, 20, 50)
         for thread in (*(w.thread for w in self._writers), *(r.thread for r in self._readers)):
             thread.start()
-        self._link.change_state("ready")
-        self._lifeline.send({"type": "ready", "worker": self._settings.worker})
-        _log.debug("serving", app=self._settings.app)
         self._wait()
         return self._leave()
 
@@ -177,7 +174,7 @@ class Worker:
         poll.register(self._lifeline.fileno(), select.POLLIN)
         poll.register(self._mailbox, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
-        while self._readers_ended < len(self._readers):
+        while not self._ended():
             if self._deadline is None:
                 timeout = None
             else:
@@ -201,13 +198,21 @@ class Worker:
         if signal.SIGTERM in numbers:
             self._drain()
 
-    def _reader_ended(self, _: None) -> None:
-        # Counted, not asked of the threads: one that has just said so is alive for a moment yet,
-        # and nothing would wake this thread again.
-        self._readers_ended += 1
-        if any(reader.crashed for reader in self._readers):
+    def _reader_changed(self, _: None) -> None:
+        if any(reader.crashed or reader.failure for reader in self._readers):
             # Half a worker is worse than none: its connections are ended, another replaces it.
             self._stop(STOP_WITHIN)
+        elif not self._ready and all(reader.started for reader in self._readers):
+            self._ready = True
+            if not self._draining:
+                self._link.change_state("ready")
+            self._lifeline.send({"type": "ready", "worker": self._settings.worker})
+            _log.debug("serving", app=self._settings.app)
+
+    def _ended(self) -> bool:
+        # Not asked of the threads: one that has just said so is alive for a moment yet, and
+        # nothing would wake this thread again.
+        return all(reader.ended for reader in self._readers)
 
     def _orders(self) -> bool:
         """Carry out the supervisor's orders; False at end of file."""
@@ -217,7 +222,7 @@ class Worker:
             if order == "drain":
                 self._drain()
             elif order == "stop":
-                self._stop(STOP_WITHIN + 0.2)
+                self._stop(STOP_WITHIN + SHUTDOWN_WITHIN + 0.2)
             elif order == "ping" and time.monotonic() - self._link.turned_at < LINK_STUCK:
                 self._lifeline.send({"type": "pong"})
             elif order == "reopen_logs":
@@ -250,21 +255,25 @@ class Worker:
             writer.stop()
         self._link.stop()
         self._link.thread.join(0.2)
-        if self._readers_ended == len(self._readers):
+        if self._ended():
             for reader in self._readers:
                 reader.thread.join(0.2)
         ended = not any(reader.thread.is_alive() for reader in self._readers)
         if ended and not self._link.thread.is_alive():
             # Gives the goodbye its moment to leave.
             self._zmq.term()
+        failure = next((reader.failure for reader in self._readers if reader.failure), None)
+        if failure is not None:
+            self._lifeline.send({"type": "failed", "reason": str(failure)})
+            return EXIT_NOT_STARTED
         if self._link.crashed or any(reader.crashed for reader in self._readers):
             return EXIT_DEFECT
         return EXIT_DRBG_FAILED if self._sick else 0
 
     # -- Other threads --------------------------------------------------------------------------
 
-    def _finished(self) -> None:
-        self._mailbox.call(self._reader_ended, None)
+    def _changed(self) -> None:
+        self._mailbox.call(self._reader_changed, None)
 
     def _fell_sick(self, reason: str) -> None:
         self._mailbox.call(self._replace, reason)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["CurveKeys", "HostSettings", "WorkerSettings"]
+__all__ = ["AsgiSettings", "CurveKeys", "HostSettings", "WorkerSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,29 @@ class CurveKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AsgiSettings:
+    """How ASGI and WSGI applications are served.
+
+    :ivar root_path: path under which the application is mounted.
+    :ivar lifespan: ``auto``, ``on`` or ``off``.
+    :ivar websocket: ``auto``, ``websockets``, ``websockets-sansio``, ``wsproto`` or ``none``.
+    :ivar keep_alive: seconds that a connection may wait for its next request.
+    :ivar forwarded_allow_ips: whose ``X-Forwarded-`` headers are believed.
+    :ivar http2: HTTP/2 is among the protocols offered by ALPN.
+    :ivar threads: of a WSGI application.
+    """
+
+    root_path: str = ""
+    access_log: bool = False
+    lifespan: str = "auto"
+    websocket: str = "auto"
+    keep_alive: float = 5.0
+    forwarded_allow_ips: tuple[str, ...] = ()
+    http2: bool = False
+    threads: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
     """Everything a worker needs. Durations in seconds, sizes in bytes.
 
@@ -47,7 +70,7 @@ class WorkerSettings:
     :ivar listeners: inherited descriptors of listening sockets.
     :ivar resumption: ``cache``, ``tickets`` or ``off``.
     :ivar single_use: whether a sealed TLS 1.3 ticket resumes once.
-    :ivar app: ``hello``, ``echo`` or ``module:attr``.
+    :ivar app: ``hello``, ``echo``, ``module:attr``, ``asgi:module:attr`` or ``wsgi:module:attr``.
     """
 
     worker: str
@@ -79,6 +102,7 @@ class WorkerSettings:
     log_level: str
     log_format: str
     log_file: str | None
+    asgi: AsgiSettings = AsgiSettings()
 
     def to_frame(self) -> dict[str, Any]:
         """As a msgpack-able map."""
@@ -100,5 +124,8 @@ class WorkerSettings:
             )
             for host in frame["hosts"]
         )
+        asgi = frame["asgi"]
+        forwarded = tuple(asgi["forwarded_allow_ips"])
+        values["asgi"] = AsgiSettings(**asgi | {"forwarded_allow_ips": forwarded})
         values["curve"] = None if frame["curve"] is None else CurveKeys(**frame["curve"])
         return cls(**values)

@@ -2,20 +2,26 @@
 
 An application is a factory of handlers: called without arguments once a handshake is complete, it
 returns an object for that connection, shaped like :class:`asyncio.Protocol` (which may be its base
-class). ``hello`` and ``echo`` are built in; ``module:attr`` names any other.
+class). ``hello`` and ``echo`` are built in; ``module:attr`` names any other. Applications of
+another shape live on an event loop (:mod:`shard.apps.looped`): ASGI, WSGI, coroutine functions.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from coordinator.errors import StartError
 from shard.connection import Connection
 from shard.errors import ConnectionClosedError
+
+if TYPE_CHECKING:
+    from shard.apps.looped import LoopApplication
+    from shard.worker_settings import AsgiSettings
 
 __all__ = ["Factory", "Handler", "load"]
 
@@ -57,12 +63,18 @@ class Handler(Protocol):
 
 Factory = Callable[[], Handler]
 
+_SHAPES: Final = (
+    "a class or a function that takes no arguments and returns a handler, or a coroutine function "
+    "of a reader and a writer"
+)
 
-def load(app: str) -> Factory:
-    """The factory that `app` names.
 
-    :param app: ``hello``, ``echo``, or ``module:attr`` (attr may be dotted), looked for in the
-        working directory first.
+def load(app: str, settings: AsgiSettings) -> Factory | LoopApplication:
+    """The application that `app` names.
+
+    :param app: ``hello``, ``echo``, ``asgi:module:attr``, ``wsgi:module:attr``, or ``module:attr``:
+        a factory of handlers or a coroutine function. attr may be dotted; modules are looked for in
+        the working directory first.
     :raises StartError: there is no such thing; the text says what to do.
     """
     if app == "hello":
@@ -73,15 +85,33 @@ def load(app: str) -> Factory:
         from shard.apps.echo import Echo
 
         return Echo
-    module_name, colon, attribute = app.partition(":")
+    kind, _, rest = app.partition(":")
+    if kind not in ("asgi", "wsgi"):
+        kind, rest = "", app
+    module_name, colon, attribute = rest.partition(":")
     if not (module_name and colon and attribute):
-        raise StartError(f"app {app!r} is none of hello, echo or module:attr; name one of these")
+        raise StartError(
+            f"app {app!r} is none of hello, echo, asgi:module:attr, wsgi:module:attr or "
+            "module:attr; name one of these"
+        )
     found = _attribute(app, _module(app, module_name), attribute)
     if not callable(found):
         raise StartError(
-            f"app {app!r}: {attribute} is not callable; it must be a class or a function that "
-            "takes no arguments and returns a handler"
+            f"app {app!r}: {attribute} is not callable; it must be "
+            + (f"a {kind.upper()} application" if kind else _SHAPES)
         )
+    if kind == "asgi":
+        from shard.apps.asgi import Asgi
+
+        return Asgi(app, found, settings)
+    if kind == "wsgi":
+        from shard.apps.wsgi import wsgi
+
+        return wsgi(app, found, settings)
+    if inspect.iscoroutinefunction(found):
+        from shard.apps.streams import Streams
+
+        return Streams(found)
     return found  # type: ignore[no-any-return]  # a factory by its contract; its first call tells
 
 
@@ -114,7 +144,6 @@ def _attribute(app: str, module: Any, path: str) -> Any:
             found = getattr(found, part)
         except AttributeError:
             raise StartError(
-                f"app {app!r}: module {module.__name__} has no {path}; "
-                "name a handler class or factory in it"
+                f"app {app!r}: module {module.__name__} has no {path}; name what is in it"
             ) from None
     return found

@@ -46,6 +46,7 @@ _RUNTIME_DIR = "server.runtime_dir"
     "tls",
     "sessions",
     "ticket_keys",
+    "asgi",
     "drbg",
     "coordinator",
     "entropy",
@@ -75,7 +76,7 @@ def coordinator(config: Path | None, **parameters: Any) -> None:
 @click.command()
 @_config_option
 @setting_options(
-    "server", "certificate", "tls", "sessions", "ticket_keys", "drbg", "coordinator", "log"
+    "server", "certificate", "tls", "sessions", "ticket_keys", "asgi", "drbg", "coordinator", "log"
 )
 def worker(config: Path | None, **parameters: Any) -> None:
     """Run workers alone; their coordinator is named by its two endpoints."""

@@ -19,7 +19,7 @@ __all__ = ["flags_given", "setting_options"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _REPEATABLE: Final = frozenset({"server.bind", "certificate.cert", "certificate.key"})
-_SWITCHES: Final = frozenset({"tls.self_signed", "ticket_keys.single_use"})
+_SWITCHES: Final = frozenset({"tls.self_signed", "ticket_keys.single_use", "asgi.access_log"})
 
 
 def setting_options(*sections: str, also: tuple[str, ...] = ()) -> Callable[[F], F]:

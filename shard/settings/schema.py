@@ -23,6 +23,7 @@ from shard.settings.coordinator_sections import (
 )
 from shard.settings.key import Key
 from shard.settings.worker_sections import (
+    AsgiSection,
     CertificateSection,
     DrbgSection,
     ServerSection,
@@ -44,6 +45,7 @@ class Settings(BaseModel):
     tls: TlsSection = Field(default_factory=TlsSection)
     sessions: SessionsSection = Field(default_factory=SessionsSection)
     ticket_keys: TicketKeysSection = Field(default_factory=TicketKeysSection)
+    asgi: AsgiSection = Field(default_factory=AsgiSection)
     drbg: DrbgSection = Field(default_factory=DrbgSection)
     coordinator: CoordinatorSection = Field(default_factory=CoordinatorSection)
     entropy: EntropySection = Field(default_factory=EntropySection)
@@ -66,6 +68,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "tls": TlsSection,
     "sessions": SessionsSection,
     "ticket_keys": TicketKeysSection,
+    "asgi": AsgiSection,
     "drbg": DrbgSection,
     "coordinator": CoordinatorSection,
     "entropy": EntropySection,

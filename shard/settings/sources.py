@@ -217,6 +217,13 @@ def _across(document: _Document, settings: Settings) -> list[SettingsProblem]:
         complain("coordinator.control", "both endpoints must be ipc:// or both tcp://")
     if coordinator.sessions is not None and coordinator.sessions == coordinator.control:
         complain("coordinator.control", "is the same endpoint as coordinator.sessions")
+    server = settings.server
+    if server.readers > 1 and server.app.startswith(("asgi:", "wsgi:")):
+        complain(
+            "server.readers",
+            f"{server.readers} readers are {server.readers} event loops, and an application of "
+            "this kind lives on one: raise server.workers instead",
+        )
     return found
 
 

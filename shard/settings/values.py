@@ -32,6 +32,7 @@ __all__ = [
     "check_endpoint",
     "check_entropy_sources",
     "check_resumption",
+    "check_root_path",
     "parse_duration",
     "parse_size",
 ]
@@ -189,13 +190,22 @@ def check_endpoint(value: str) -> str:
 
 def check_application(value: str) -> str:
     kind, colon, rest = value.partition(":")
-    if kind in ("asgi", "proxy", "wsgi"):
-        raise ValueError(f"{kind}: applications are not available in this version")
+    if kind == "proxy":
+        raise ValueError("proxy: applications are not available in this version")
     if value in ("hello", "echo"):
         return value
+    if kind in ("asgi", "wsgi"):
+        kind, colon, rest = rest.partition(":")
     if colon and all(part.isidentifier() for part in f"{kind}.{rest}".split(".")):
         return value
     raise ValueError("no such application")
+
+
+def check_root_path(value: str) -> str:
+    # Joined with a request's path, which begins with a slash.
+    if value and (not value.startswith("/") or value.endswith("/") or not value.isascii()):
+        raise ValueError("not a path")
+    return value
 
 
 def check_resumption(value: str) -> str:

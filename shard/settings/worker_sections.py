@@ -17,9 +17,10 @@ from shard.settings.values import (
     check_alpn,
     check_application,
     check_distinct,
+    check_root_path,
 )
 
-__all__ = ["CertificateSection", "DrbgSection", "ServerSection", "TlsSection"]
+__all__ = ["AsgiSection", "CertificateSection", "DrbgSection", "ServerSection", "TlsSection"]
 
 
 class ServerSection(Section):
@@ -47,8 +48,8 @@ class ServerSection(Section):
         AfterValidator(check_application),
         Key(
             "--app",
-            "hello, echo, or module:attr (a factory of handlers).",
-            '"hello", "echo" or "module:attr"',
+            "hello, echo, asgi:module:attr, wsgi:module:attr, or module:attr (handlers).",
+            '"hello", "echo", "asgi:module:attr", "wsgi:module:attr" or "module:attr"',
             "APP",
         ),
     ] = "hello"
@@ -180,6 +181,73 @@ class TlsSection(Section):
             "NAME,…",
         ),
     ] = ("http/1.1",)
+
+
+class AsgiSection(Section):
+    """``[asgi]``: how ``asgi:`` and ``wsgi:`` applications are served."""
+
+    root_path: Annotated[
+        str,
+        AfterValidator(check_root_path),
+        Key(
+            "--root-path",
+            "Path under which an ASGI or WSGI application is mounted.",
+            'a path such as "/api", or ""',
+            "PATH",
+        ),
+    ] = ""
+    access_log: Annotated[
+        Switch,
+        Key("--access-log", "Log every request of an ASGI application.", "true or false", ""),
+    ] = False
+    lifespan: Annotated[
+        Literal["auto", "on", "off"],
+        Key(
+            "--lifespan",
+            "ASGI's lifespan: needed, not used, or as the application has it.",
+            '"auto", "on" or "off"',
+            "MODE",
+        ),
+    ] = "auto"
+    websocket: Annotated[
+        Literal["auto", "websockets", "websockets-sansio", "wsproto", "none"],
+        Key(
+            "--websocket",
+            "Library for WebSocket.",
+            '"auto", "websockets", "websockets-sansio", "wsproto" or "none"',
+            "NAME",
+        ),
+    ] = "auto"
+    keep_alive: Annotated[
+        Duration,
+        Field(ge=1, le=3600),
+        Key(
+            "--keep-alive",
+            "Close an HTTP connection that waits longer for its next request.",
+            'a duration from 1 s to 1 h, such as 5 or "5s"',
+            "SECONDS",
+        ),
+    ] = 5.0
+    forwarded_allow_ips: Annotated[
+        tuple[str, ...],
+        Words,
+        AfterValidator(check_distinct),
+        Key(
+            "--forwarded-allow-ips",
+            "Believe X-Forwarded-For and -Proto of these.",
+            'addresses or networks, or "*"',
+            "ADDRESS,…",
+        ),
+    ] = ()
+    threads: Annotated[
+        Count,
+        Field(ge=1, le=1024),
+        Key(
+            "--threads",
+            "Threads of a worker for a WSGI application.",
+            "a whole number from 1 to 1024",
+        ),
+    ] = 10
 
 
 class DrbgSection(Section):

@@ -28,6 +28,7 @@ from coordinator.lifeline import Lifeline
 from shard._engine import Listener, TicketKeys, TlsContext
 from shard.accepting import Capacity
 from shard.apps import Factory
+from shard.apps.looped import LoopApplication
 from shard.connection import Connection
 from shard.errors import ConnectionClosedError
 from shard.reader import Reader
@@ -178,7 +179,7 @@ class Serving:
 def serving(
     certificate: Certificate,
     *,
-    factory: Factory | None = None,
+    application: Factory | LoopApplication | None = None,
     prepare: Callable[[Recorder], None] = lambda _recorder: None,
     host: str = "127.0.0.1",
     sndbuf: int | None = None,
@@ -187,7 +188,7 @@ def serving(
 ) -> Iterator[Serving]:
     """Serve until the end of the block, then stop and check that every thread ended.
 
-    :param factory: default: :class:`Recorder`, after `prepare`.
+    :param application: default: :class:`Recorder`, after `prepare`.
     :param sndbuf: of the accepted sockets, to make a backlog soon.
     :param ticket_keys: for ``resumption="tickets"``.
     :param changes: of the settings.
@@ -223,11 +224,11 @@ def serving(
                 ticket_keys=ticket_keys,
                 single_use=settings.single_use,
             ),
-            factory=factory or record,
+            application=application or record,
             capacity=capacity,
             writers=writers,
             zmq_context=zmq_context,
-            finished=lambda: None,
+            changed=lambda: None,
         )
         for index in range(settings.readers)
     ]

@@ -277,7 +277,7 @@ def test_a_handler_that_raises_ends_its_connection_alone(
 
     caplog.set_level(logging.ERROR, "shardtls")
     logging.getLogger("shardtls").propagate = True
-    with serving(engine_certificate, factory=factory) as served:
+    with serving(engine_certificate, application=factory) as served:
         counters = served.reader.serving
         with socket.create_connection(served.address, timeout=TIMEOUT) as plain:
             client = engine_certificate.trust().wrap_socket(plain, server_hostname="localhost")
@@ -307,7 +307,7 @@ def test_a_handler_that_raises_at_the_end_is_counted(engine_certificate: Certifi
         def connection_lost(self, exc: ConnectionClosedError | None) -> None:
             raise ZeroDivisionError
 
-    with serving(engine_certificate, factory=Raising) as served:
+    with serving(engine_certificate, application=Raising) as served:
         counters = served.reader.serving
         for number in (1, 2):
             connect(served.address, engine_certificate).close()

@@ -125,7 +125,7 @@ def test_drain_tells_handlers_and_waits_for_them(engine_certificate: Certificate
         return handlers[-1]
 
     with (
-        serving(engine_certificate, factory=factory) as served,
+        serving(engine_certificate, application=factory) as served,
         connect(served.address, engine_certificate) as client,
     ):
         client.sendall(b"1")
@@ -211,7 +211,7 @@ def test_nothing_of_a_connection_stays_behind(engine_certificate: Certificate) -
 
     gc.disable()
     try:
-        with serving(engine_certificate, factory=factory) as served:
+        with serving(engine_certificate, application=factory) as served:
             for _ in range(3):
                 with connect(served.address, engine_certificate) as client:
                     client.sendall(bytes(100_000))

@@ -36,6 +36,17 @@ def test_text_is_one_line_with_fields(tmp_path: Path) -> None:
     assert line.endswith('] worker lost worker=a-0.1 seconds=0.25 reason="no lease"')
 
 
+def test_a_librarys_lines_go_where_ours_go(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log.configure("warning", "text", str(path), "a-0.1")
+    library = logging.getLogger("library_of_test_log")
+    log.lend(library)
+    library.info("not said")
+    logging.getLogger("library_of_test_log.part").warning("said\nin one line")
+    (line,) = lines(path)
+    assert line.endswith("] said\\nin one line")
+
+
 def test_no_value_can_forge_a_line_or_a_field(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log.configure("info", "text", str(path), "p")

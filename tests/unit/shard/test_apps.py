@@ -15,6 +15,7 @@ from shard.apps import load
 from shard.apps.echo import Echo
 from shard.apps.hello import MAX_BODY, MAX_BYTES, MAX_HEAD, MAX_PIPELINED, Hello
 from shard.connection import Connection, TlsInfo
+from shard.worker_settings import AsgiSettings
 
 TLS = TlsInfo(
     version="TLSv1.3",
@@ -107,23 +108,23 @@ def asked(*requests: str, body: bytes = b"") -> Transport:
 
 
 def test_built_in_ones() -> None:
-    assert load("hello") is Hello
-    assert load("echo") is Echo
+    assert load("hello", AsgiSettings()) is Hello
+    assert load("echo", AsgiSettings()) is Echo
 
 
 def test_a_module_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_app_of_test_apps.py").write_text("class Space:\n    make = dict\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert cast("Any", load("my_app_of_test_apps:Space.make")) is dict
+    assert cast("Any", load("my_app_of_test_apps:Space.make", AsgiSettings())) is dict
 
 
 @pytest.mark.parametrize(
     ("app", "says"),
     [
-        ("nonsense", "hello, echo or module:attr"),
-        (":x", "hello, echo or module:attr"),
-        ("json:", "hello, echo or module:attr"),
+        ("nonsense", "hello, echo, asgi:module:attr"),
+        (":x", "hello, echo, asgi:module:attr"),
+        ("json:", "hello, echo, asgi:module:attr"),
         ("no_such_module_here:x", "there is no module no_such_module_here"),
         ("json:no_such", "module json has no no_such"),
         ("json:__name__", "not callable"),
@@ -131,7 +132,7 @@ def test_a_module_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_a_wrong_name_says_what_to_do(app: str, says: str) -> None:
     with pytest.raises(StartError, match=says) as caught:
-        load(app)
+        load(app, AsgiSettings())
     assert "\n" not in str(caught.value)
     assert repr(app) in str(caught.value)
 
@@ -146,7 +147,7 @@ def test_a_module_that_does_not_import_says_why(
     (tmp_path / "broken_app_of_test_apps.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(StartError, match=says):
-        load("broken_app_of_test_apps:x")
+        load("broken_app_of_test_apps:x", AsgiSettings())
 
 
 # -- echo -----------------------------------------------------------------------------------------

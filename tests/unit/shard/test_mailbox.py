@@ -38,6 +38,20 @@ def test_the_owners_own_calls_cost_no_wakeup() -> None:
     mailbox.close()
 
 
+def test_an_owner_that_asks_is_told_of_its_own_calls_alone() -> None:
+    mailbox = Mailbox()
+    mailbox.adopt()
+    told: list[int] = []
+    mailbox.owner_called = lambda: told.append(len(mailbox.calls))
+    mailbox.call(lambda _: None, None)
+    other = threading.Thread(target=lambda: mailbox.call(lambda _: None, None))
+    other.start()
+    other.join()
+    assert told == [1]
+    assert readable(mailbox)
+    mailbox.close()
+
+
 def test_run_carries_out_what_was_there_and_leaves_what_that_added() -> None:
     mailbox = Mailbox()
     mailbox.adopt()

@@ -199,7 +199,7 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
         tmp_path,
         """
         [server]
-        app = "asgi:module:app"
+        app = "proxy:127.0.0.1:80"
         [tls]
         client_auth = "required"
         client_ca = "ca.pem"
@@ -267,6 +267,24 @@ def test_a_certificate_without_its_key() -> None:
 def test_what_only_several_values_tell(coordinator: dict[str, str], path: str) -> None:
     flags = {f"coordinator.{name}": value for name, value in coordinator.items()}
     assert path in problems(flags=flags)
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_an_application_with_one_event_loop_has_one_reader(kind: str) -> None:
+    flags = {"server.app": f"{kind}:main:app", "server.readers": "2"}
+    assert "raise server.workers" in problems(flags=flags)["--readers"]
+    assert load(flags={"server.app": "main:App", "server.readers": "2"}).server.readers == 2
+
+
+@pytest.mark.parametrize("app", ["asgi:main", "asgi:main:", "wsgi::app", "asgi:a b:c", "rsgi:a:b"])
+def test_what_is_no_application(app: str) -> None:
+    assert "expected" in problems(flags={"server.app": app})["--app"]
+
+
+@pytest.mark.parametrize("path", ["api", "/api/", "/", "/\u00fc"])
+def test_what_is_no_root_path(path: str) -> None:
+    assert "not a path" in problems(flags={"asgi.root_path": path})["--root-path"]
+    assert load(flags={"asgi.root_path": "/api"}).asgi.root_path == "/api"
 
 
 def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting() -> None:

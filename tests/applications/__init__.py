@@ -1,0 +1,1 @@
+"""Applications as users have them, for the tests to serve."""
