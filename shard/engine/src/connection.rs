@@ -64,9 +64,12 @@ impl Connection {
             let Some((raw, hello)) = inner.unpark() else {
                 return;
             };
-            let host = inner.context.host(hello.server_name.as_deref());
+            let context = Arc::clone(&inner.context);
+            let host = context.host(hello.server_name.as_deref());
+            let found = found.map(|(id, value)| (id, Value::new(value)));
+            let found = inner.admitted(host, &hello, found);
             let config = host.configuration(&hello, found.is_some());
-            inner.exchange.found = found.map(|(id, value)| (id, Value::new(value)));
+            inner.exchange.found = found;
             inner.begin(config, &raw, step);
             if std::mem::take(&mut inner.unread) || inner.hangup {
                 inner.receive(step);

@@ -9,9 +9,9 @@ use rustls::Error;
 
 use crate::client_hello::{ClientHello, Scan, Scanner};
 use crate::closing::{sent_alert, Closed, Reason};
-use crate::context::{Context, SCOPE_LEN};
+use crate::context::{Context, Host, SCOPE_LEN};
 use crate::established::Established;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Value};
 use crate::outgoing::{Outgoing, ENCRYPT_AHEAD};
 use crate::socket;
 use crate::step::{Effect, Step};
@@ -56,6 +56,8 @@ pub struct State {
     pub exchange: Exchange,
     pub scope: [u8; SCOPE_LEN],
     pub server_name: Option<String>,
+    /// Why a session that was found is not resumed.
+    pub refused: Option<&'static str>,
     pub outgoing: Outgoing,
     pub sending: Sending,
     /// An orderly close is under way: what still comes is thrown away.
@@ -81,6 +83,7 @@ impl State {
             exchange: Exchange::default(),
             scope: [0; SCOPE_LEN],
             server_name: None,
+            refused: None,
             outgoing: Outgoing::default(),
             sending: Sending::Open,
             closing: false,
@@ -173,6 +176,23 @@ impl State {
         self.stage = Stage::Parked(raw, hello);
     }
 
+    /// A session that was found, if it may still be used.
+    pub fn admitted(
+        &mut self,
+        host: &Host,
+        hello: &ClientHello,
+        found: Option<(Vec<u8>, Value)>,
+    ) -> Option<(Vec<u8>, Value)> {
+        let (id, value) = found?;
+        match host.admits(&value, hello) {
+            Ok(()) => Some((id, value)),
+            Err(reason) => {
+                self.refused = Some(reason);
+                None
+            }
+        }
+    }
+
     /// The bytes held back and what they offer, if it is parked; a stage has to follow.
     pub fn unpark(&mut self) -> Option<(Vec<u8>, ClientHello)> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
@@ -234,6 +254,7 @@ impl State {
             step.effects.push(Effect::Established(Established::of(
                 tls,
                 self.server_name.take(),
+                self.refused,
             )));
         }
         if !self.exchange.issued.is_empty() {

@@ -8,8 +8,9 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+use crate::client_auth::{ClientAuth, MAX_DEPTH};
 use crate::connection;
 use crate::context::{self, Policy, SCOPE_LEN};
 use crate::drbg::{process, DrbgError, MAX_REQUEST};
@@ -36,12 +37,13 @@ struct VirtualHost(context::VirtualHost);
 #[pymethods]
 impl VirtualHost {
     #[new]
-    #[pyo3(signature = (*, names, chain, key, scope))]
+    #[pyo3(signature = (*, names, chain, key, scope, ocsp = None))]
     fn new(
         names: Vec<String>,
         chain: Vec<Vec<u8>>,
         key: Vec<u8>,
         scope: Vec<u8>,
+        ocsp: Option<Vec<u8>>,
     ) -> PyResult<Self> {
         let key = PrivateKeyDer::try_from(key)
             .map_err(|error| PyValueError::new_err(format!("key: {error}")))?;
@@ -55,9 +57,36 @@ impl VirtualHost {
             names,
             chain: chain.into_iter().map(CertificateDer::from).collect(),
             key,
+            ocsp,
             scope,
         }))
     }
+}
+
+fn client_auth_of(
+    mode: &str,
+    authorities: Vec<Vec<u8>>,
+    crls: Vec<Vec<u8>>,
+    depth: usize,
+) -> PyResult<Option<ClientAuth>> {
+    let required = match mode {
+        "off" => return Ok(None),
+        "optional" => false,
+        "required" => true,
+        _ => {
+            let message = "client_auth: off, optional or required";
+            return Err(PyValueError::new_err(message));
+        }
+    };
+    Ok(Some(ClientAuth {
+        required,
+        authorities: authorities.into_iter().map(CertificateDer::from).collect(),
+        crls: crls
+            .into_iter()
+            .map(CertificateRevocationListDer::from)
+            .collect(),
+        depth,
+    }))
 }
 
 #[pyclass(frozen, module = "shard._engine")]
@@ -67,7 +96,8 @@ struct TlsContext(Arc<context::Context>);
 impl TlsContext {
     #[new]
     #[pyo3(signature = (hosts, *, min_version = "TLSv1.2", cipher_suites = None, groups = None,
-        alpn = Vec::new(), resumption = true, tickets_per_connection = 2, ticket_lifetime = 86400))]
+        alpn = Vec::new(), resumption = true, tickets_per_connection = 2, ticket_lifetime = 86400,
+        client_auth = "off", client_ca = Vec::new(), crl = Vec::new(), client_depth = MAX_DEPTH))]
     // One keyword of Python's signature each.
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -79,6 +109,10 @@ impl TlsContext {
         resumption: bool,
         tickets_per_connection: usize,
         ticket_lifetime: u32,
+        client_auth: &str,
+        client_ca: Vec<Vec<u8>>,
+        crl: Vec<Vec<u8>>,
+        client_depth: usize,
     ) -> PyResult<Self> {
         let tls12 = match min_version {
             "TLSv1.2" => true,
@@ -94,6 +128,7 @@ impl TlsContext {
             resumption,
             tickets_per_connection,
             ticket_lifetime,
+            client_auth: client_auth_of(client_auth, client_ca, crl, client_depth)?,
         };
         context::Context::new(&hosts, &policy)
             .map(|context| Self(Arc::new(context)))
