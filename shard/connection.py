@@ -270,6 +270,8 @@ class Connection:
             None: TLS 1.3 has none, and TLS 1.2's is not offered (CRIME).
         ``tls``
             :class:`TlsInfo`.
+        ``peercert``
+            The client's certificate in the shape of ``SSLSocket.getpeercert()``; None without one.
         ``peercert_der``
             The client's certificates, DER, leaf first; an empty tuple without one.
         """
@@ -296,9 +298,21 @@ class Connection:
             return facts.cipher, facts.version, bits
         if name == "compression":
             return None
+        if name == "peercert":
+            if name not in self._extra:
+                self._extra[name] = self._peer_certificate(facts)
+            return self._extra[name]
         if name == "peercert_der":
             return tuple(facts.peer_certificates)
         return default
+
+    @staticmethod
+    def _peer_certificate(facts: Established) -> dict[str, Any] | None:
+        if not facts.peer_certificates:
+            return None
+        from shard.peer_certificate import peer_certificate
+
+        return peer_certificate(facts.peer_certificates[0])
 
     # -- Any thread: flow control -------------------------------------------------------------
 

@@ -29,7 +29,15 @@ from cryptography.hazmat.primitives.serialization import (
 
 from coordinator.errors import SettingsError, SettingsProblem
 
-__all__ = ["Identity", "expiry_warnings", "load_identity", "readable_by_others", "scope"]
+__all__ = [
+    "Identity",
+    "expiry_warnings",
+    "load_certificates",
+    "load_identity",
+    "read",
+    "readable_by_others",
+    "scope",
+]
 
 MIN_RSA_BITS: Final = 2048
 EXPIRY_NOTICE: Final = timedelta(days=30)
@@ -64,7 +72,7 @@ def load_identity(cert: Path, key: Path, label: str) -> Identity:
     :raises SettingsError: everything that is wrong with the two files.
     """
     problems: list[SettingsProblem] = []
-    chain = _load_chain(cert, f"{label}.cert", problems)
+    chain = load_certificates(cert, f"{label}.cert", problems)
     private = _load_key(key, f"{label}.key", problems)
     if chain:
         problems += _chain_problems(chain, cert, f"{label}.cert")
@@ -144,10 +152,16 @@ def scope(
     return digest.digest()
 
 
-def _read(path: Path, label: str, problems: list[SettingsProblem]) -> bytes | None:
+def read(
+    path: Path, label: str, problems: list[SettingsProblem], limit: int = MAX_FILE_BYTES
+) -> bytes | None:
+    """A file's content, or a problem more.
+
+    :param limit: bytes, at most.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            content = file.read(limit + 1)
     except OSError as error:
         problems.append(
             SettingsProblem(
@@ -157,14 +171,17 @@ def _read(path: Path, label: str, problems: list[SettingsProblem]) -> bytes | No
             )
         )
         return None
-    if len(content) > MAX_FILE_BYTES:
-        problems.append(SettingsProblem(label, f"{path} is over 1 MiB: it is not a PEM file"))
+    if len(content) > limit:
+        problems.append(SettingsProblem(label, f"{path} is over {limit} bytes: name another file"))
         return None
     return content
 
 
-def _load_chain(path: Path, label: str, problems: list[SettingsProblem]) -> list[x509.Certificate]:
-    content = _read(path, label, problems)
+def load_certificates(
+    path: Path, label: str, problems: list[SettingsProblem]
+) -> list[x509.Certificate]:
+    """The certificates of a PEM file in its order; none, and a problem more, if it has none."""
+    content = read(path, label, problems)
     if content is None:
         return []
     try:
@@ -182,7 +199,7 @@ def _load_chain(path: Path, label: str, problems: list[SettingsProblem]) -> list
 
 
 def _load_key(path: Path, label: str, problems: list[SettingsProblem]) -> PrivateKeyTypes | None:
-    content = _read(path, label, problems)
+    content = read(path, label, problems)
     if content is None:
         return None
     try:

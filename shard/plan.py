@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 from coordinator.errors import SettingsError, SettingsProblem
 from coordinator.settings import AllowedKey, CoordinatorSettings, ServerCurve
 from shard import __version__
+from shard.client_trust import ClientTrust, load_client_trust
 from shard.curve_keys import ALLOW_LIST, load_allow_list, load_client, load_server
 from shard.engine_limits import engine_problems
 from shard.identity import Identity, expiry_warnings, load_identity, readable_by_others, scope
@@ -50,6 +51,7 @@ class Plan:
     """Everything that is needed to run, checked.
 
     :ivar identities: the certificates, the default one first.
+    :ivar trust: what is asked of clients.
     :ivar warnings: for the log at start.
     """
 
@@ -57,6 +59,7 @@ class Plan:
     settings: Settings
     endpoints: Endpoints
     identities: tuple[Identity, ...] = ()
+    trust: ClientTrust = field(default_factory=ClientTrust)
     server_curve: ServerCurve | None = None
     worker_curve: CurveKeys | None = None
     supervisor_curve: CurveKeys | None = None
@@ -143,6 +146,8 @@ class Plan:
                     scope=scope(
                         ports=[address.port for address in bound],
                         names=(*identity.names, *identity.addresses),
+                        client_authorities=self.trust.authorities,
+                        verify=self.trust.mode,
                         alpn=tls.alpn,
                         min_version=tls.min_version,
                     ),
@@ -153,6 +158,10 @@ class Plan:
             cipher_suites=tls.cipher_suites or None,
             groups=tls.groups or None,
             alpn=tls.alpn,
+            client_auth=self.trust.mode,
+            client_ca=self.trust.authorities,
+            crl=self.trust.crls,
+            client_depth=self.trust.depth,
             resumption=settings.sessions.resumption,
             tickets_per_connection=settings.sessions.tickets_per_connection,
             session_ttl=int(settings.sessions.ttl),
@@ -179,7 +188,9 @@ def prepare(
     role: Role,
     runtime_dir: Path,
     *,
-    engine: Callable[[Settings, Sequence[Identity]], list[SettingsProblem]] = engine_problems,
+    engine: Callable[
+        [Settings, Sequence[Identity], ClientTrust], list[SettingsProblem]
+    ] = engine_problems,
 ) -> Plan:
     """Read and check every file that the settings name.
 
@@ -192,6 +203,7 @@ def prepare(
     problems: list[SettingsProblem] = []
     identities: list[Identity] = []
     warnings: list[str] = []
+    trust = ClientTrust()
     if role != "coordinator":
         for number, pair in enumerate(settings.certificate):
             with _collecting(problems):
@@ -203,12 +215,16 @@ def prepare(
         if not settings.certificate and not settings.tls.self_signed:
             remedy = "name one with --cert and --key, or use --self-signed for development"
             problems.append(SettingsProblem("certificate", f"there is none: {remedy}"))
-        problems += engine(settings, identities)
+        with _collecting(problems):
+            trust, notes = load_client_trust(settings.tls)
+            warnings += notes
+        problems += engine(settings, identities, trust)
     plan = Plan(
         role=role,
         settings=settings,
         endpoints=_endpoints(settings, role, runtime_dir, problems),
         identities=tuple(identities),
+        trust=trust,
         warnings=tuple(warnings),
     )
     if settings.coordinator.key_dir is not None:

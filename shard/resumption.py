@@ -219,6 +219,10 @@ class Resumption(Generic[Owner]):
         self.due = now
         return token
 
+    def not_resumed(self, reason: str) -> None:
+        """A session that was found, and counted as a hit, may not be resumed any more."""
+        self._missed(reason)
+
     def forget(self, token: int) -> None:
         """The connection that waited under `token` is gone: its answer is of no use to anyone."""
         self._outstanding.pop(token, None)

@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from coordinator.log import get_logger
-from shard._engine import Closed, Established, PeerClosed, Progress, SessionsIssued, SessionWanted
+from shard._engine import (
+    Closed,
+    Established,
+    PeerClosed,
+    Progress,
+    SessionRefused,
+    SessionsIssued,
+    SessionWanted,
+)
 from shard._engine import Connection as EngineConnection
 from shard.apps import Factory
 from shard.connection import Connection
@@ -157,6 +165,8 @@ class Serving:
                 )
                 if not connection.token:
                     self.mailbox.call(self._go_on_in_full, connection)
+            elif kind is SessionRefused:
+                self.resumption.not_resumed(effect.reason)
 
     def _after_data(self, connection: Connection, effects: Sequence[Any]) -> None:
         for effect in effects:

@@ -265,6 +265,10 @@ def _tls_context(settings: WorkerSettings) -> TlsContext:
             resumption=settings.resumption != "off",
             tickets_per_connection=settings.tickets_per_connection,
             ticket_lifetime=settings.session_ttl,
+            client_auth=settings.client_auth,
+            client_ca=settings.client_ca,
+            crl=settings.crl,
+            client_depth=settings.client_depth,
         )
     except ValueError as error:
         raise StartError(f"TLS settings refused by the engine: {error}") from error

@@ -46,6 +46,9 @@ class WorkerSettings:
     :ivar group: its supervisor's id.
     :ivar listeners: inherited descriptors of listening sockets.
     :ivar app: ``hello``, ``echo`` or ``module:attr``.
+    :ivar client_auth: ``off``, ``optional`` or ``required``.
+    :ivar client_ca: authorities of client certificates, DER.
+    :ivar crl: revocation lists, DER.
     """
 
     worker: str
@@ -64,6 +67,10 @@ class WorkerSettings:
     cipher_suites: tuple[str, ...] | None
     groups: tuple[str, ...] | None
     alpn: tuple[str, ...]
+    client_auth: str
+    client_ca: tuple[bytes, ...] = field(repr=False)
+    crl: tuple[bytes, ...] = field(repr=False)
+    client_depth: int
     resumption: str
     tickets_per_connection: int
     session_ttl: int

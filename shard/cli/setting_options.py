@@ -18,7 +18,7 @@ __all__ = ["flags_given", "setting_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_REPEATABLE: Final = frozenset({"server.bind", "certificate.cert", "certificate.key"})
+_REPEATABLE: Final = frozenset({"server.bind", "certificate.cert", "certificate.key", "tls.crl"})
 _SWITCHES: Final = frozenset({"tls.self_signed"})
 
 

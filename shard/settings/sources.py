@@ -128,12 +128,22 @@ def _anchor(values: dict[str, Any], folder: Path) -> None:
         section, _, name = path.partition(".")
         held = values.get(section)
         for table in held if isinstance(held, list) else [held]:
-            if isinstance(table, dict) and isinstance(table.get(name), str) and table[name]:
-                table[name] = str(folder / Path(table[name]).expanduser())
+            if not isinstance(table, dict):
+                continue
+            if isinstance(table.get(name), list):
+                table[name] = [_below(folder, item) for item in table[name]]
+            elif name in table:
+                table[name] = _below(folder, table[name])
+
+
+def _below(folder: Path, value: Any) -> Any:
+    if isinstance(value, str) and value:
+        return str(folder / Path(value).expanduser())
+    return value
 
 
 def _is_path(annotation: Any) -> bool:
-    return annotation is Path or annotation == FilePath | None
+    return annotation is Path or annotation in (FilePath | None, tuple[FilePath, ...])
 
 
 def _read_environment(document: _Document, environ: Mapping[str, str]) -> None:

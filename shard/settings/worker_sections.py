@@ -181,6 +181,45 @@ class TlsSection(Section):
         ),
     ] = ("http/1.1",)
 
+    client_auth: Annotated[
+        Literal["off", "optional", "required"],
+        Key(
+            "--client-auth",
+            "Ask clients for a certificate; required: refuse those without.",
+            '"off", "optional" or "required"',
+            "MODE",
+        ),
+    ] = "off"
+    client_ca: Annotated[
+        FilePath | None,
+        Key(
+            "--client-ca",
+            "Authorities of client certificates, PEM.",
+            "a path",
+            "FILE",
+        ),
+    ] = None
+    crl: Annotated[
+        tuple[FilePath, ...],
+        Words,
+        AfterValidator(check_distinct),
+        Key(
+            "--crl",
+            "Revocation lists of those authorities, PEM or DER; repeatable.",
+            "paths",
+            "FILE",
+        ),
+    ] = ()
+    client_depth: Annotated[
+        Count,
+        Field(ge=0, le=6),
+        Key(
+            "--client-depth",
+            "Intermediate certificates between a client's and an authority's, at most.",
+            "a whole number from 0 to 6",
+        ),
+    ] = 6
+
 
 class DrbgSection(Section):
     """``[drbg]``: the random bit generator of each worker (SP 800-90A Rev. 1)."""

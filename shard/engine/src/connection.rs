@@ -67,7 +67,7 @@ impl Connection {
             let context = Arc::clone(&inner.context);
             let host = context.host(hello.server_name.as_deref());
             let found = found.map(|(id, value)| (id, Value::new(value)));
-            let found = inner.admitted(host, &hello, found);
+            let found = inner.admitted(host, &hello, found, step);
             let config = host.configuration(&hello, found.is_some());
             inner.exchange.found = found;
             inner.begin(config, &raw, step);

@@ -11,8 +11,6 @@ pub struct Established {
     pub cipher: String,
     pub group: Option<&'static str>,
     pub resumed: bool,
-    /// Why a session that was found was not resumed.
-    pub refused: Option<&'static str>,
     pub hello_retry: bool,
     pub server_name: Option<String>,
     pub alpn: Option<String>,
@@ -21,11 +19,7 @@ pub struct Established {
 }
 
 impl Established {
-    pub fn of(
-        tls: &ServerConnection,
-        server_name: Option<String>,
-        refused: Option<&'static str>,
-    ) -> Self {
+    pub fn of(tls: &ServerConnection, server_name: Option<String>) -> Self {
         let kind = tls.handshake_kind();
         Self {
             version: match tls.protocol_version() {
@@ -40,7 +34,6 @@ impl Established {
                 .negotiated_key_exchange_group()
                 .map(|group| group_name(group.name())),
             resumed: kind == Some(HandshakeKind::Resumed),
-            refused,
             hello_retry: kind == Some(HandshakeKind::FullWithHelloRetryRequest),
             server_name,
             alpn: tls

@@ -56,8 +56,6 @@ pub struct State {
     pub exchange: Exchange,
     pub scope: [u8; SCOPE_LEN],
     pub server_name: Option<String>,
-    /// Why a session that was found is not resumed.
-    pub refused: Option<&'static str>,
     pub outgoing: Outgoing,
     pub sending: Sending,
     /// An orderly close is under way: what still comes is thrown away.
@@ -83,7 +81,6 @@ impl State {
             exchange: Exchange::default(),
             scope: [0; SCOPE_LEN],
             server_name: None,
-            refused: None,
             outgoing: Outgoing::default(),
             sending: Sending::Open,
             closing: false,
@@ -182,12 +179,13 @@ impl State {
         host: &Host,
         hello: &ClientHello,
         found: Option<(Vec<u8>, Value)>,
+        step: &mut Step,
     ) -> Option<(Vec<u8>, Value)> {
         let (id, value) = found?;
         match host.admits(&value, hello) {
             Ok(()) => Some((id, value)),
             Err(reason) => {
-                self.refused = Some(reason);
+                step.effects.push(Effect::SessionRefused { reason });
                 None
             }
         }
@@ -254,7 +252,6 @@ impl State {
             step.effects.push(Effect::Established(Established::of(
                 tls,
                 self.server_name.take(),
-                self.refused,
             )));
         }
         if !self.exchange.issued.is_empty() {

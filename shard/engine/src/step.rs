@@ -15,6 +15,8 @@ pub enum Effect {
         ids: Vec<[u8; ID_LEN]>,
         server_name: Option<String>,
     },
+    /// A session that was found may not be resumed: the handshake goes on in full.
+    SessionRefused { reason: &'static str },
     /// Store these.
     SessionsIssued {
         scope: [u8; SCOPE_LEN],

@@ -201,8 +201,6 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
         [server]
         app = "asgi:module:app"
         [tls]
-        client_auth = "required"
-        client_ca = "ca.pem"
         early_data = true
         [sessions]
         resumption = "tickets"
@@ -214,8 +212,6 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
     found = problems(config=file)
     assert set(found) == {
         "server.app",
-        "tls.client_auth",
-        "tls.client_ca",
         "tls.early_data",
         "sessions.resumption",
         "sessions.store",
@@ -225,7 +221,7 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
 
 
 def test_saying_what_holds_anyway_is_no_error(tmp_path: Path) -> None:
-    text = '[tls]\nclient_auth = "off"\nearly_data = false\n[sessions]\nstore = "memory"\n'
+    text = '[tls]\nearly_data = false\n[sessions]\nstore = "memory"\n'
     assert load(config=written(tmp_path, text)) == load()
     assert not set(NOT_BUILT) & {path for path, _, _ in keys()}
 

@@ -19,15 +19,17 @@ use crate::socket;
 
 mod progress;
 
-use progress::{Closed, Established, PeerClosed, Progress, SessionWanted, SessionsIssued};
+use progress::{
+    Closed, Established, PeerClosed, Progress, SessionRefused, SessionWanted, SessionsIssued,
+};
 
 #[pymodule]
 mod _engine {
     #[pymodule_export]
     use super::{
         drbg_generate, drbg_reseed, drbg_seed, drbg_status, Closed, Connection, DrbgStatus,
-        Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued, TlsContext,
-        VirtualHost,
+        Established, Listener, PeerClosed, Progress, SessionRefused, SessionWanted, SessionsIssued,
+        TlsContext, VirtualHost,
     };
 }
 

@@ -32,6 +32,11 @@ impl SessionWanted {
     }
 }
 
+#[pyclass(frozen, get_all, module = "shard._engine")]
+pub struct SessionRefused {
+    reason: &'static str,
+}
+
 #[pyclass(frozen, module = "shard._engine")]
 pub struct SessionsIssued {
     scope: [u8; SCOPE_LEN],
@@ -55,7 +60,6 @@ pub struct Established {
     cipher: String,
     group: Option<&'static str>,
     resumed: bool,
-    refused: Option<&'static str>,
     hello_retry: bool,
     server_name: Option<String>,
     alpn: Option<String>,
@@ -129,6 +133,7 @@ fn effect_object(py: Python<'_>, effect: Effect) -> PyResult<Py<PyAny>> {
             },
         )?
         .into_any(),
+        Effect::SessionRefused { reason } => Py::new(py, SessionRefused { reason })?.into_any(),
         Effect::SessionsIssued {
             scope,
             server_name,
@@ -155,7 +160,6 @@ fn effect_object(py: Python<'_>, effect: Effect) -> PyResult<Py<PyAny>> {
                 cipher: facts.cipher,
                 group: facts.group,
                 resumed: facts.resumed,
-                refused: facts.refused,
                 hello_retry: facts.hello_retry,
                 server_name: facts.server_name,
                 alpn: facts.alpn,
