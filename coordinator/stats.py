@@ -18,6 +18,7 @@ __all__ = ["DrbgStats", "SupervisorStats", "WorkerStats"]
 
 MAX_REASONS: Final = 32
 MAX_WORD_CHARS: Final = 64
+MAX_NAME_CHARS: Final = 255
 _MAX_COUNT: Final = 2**63 - 1
 
 
@@ -58,6 +59,7 @@ class WorkerStats:
     :ivar lookup_misses: by reason, the coordinator's and the worker's own.
     :ivar breaker: ``closed`` or ``open``.
     :ivar ended: connections, by the reason why they ended.
+    :ivar certificates: when they expire, Unix seconds by name.
     :ivar accept_pauses: how often it stopped accepting for want of descriptors or by its limit.
     """
 
@@ -73,6 +75,7 @@ class WorkerStats:
     ended: Mapping[str, int] = field(default_factory=dict)
     handler_errors: int = 0
     accept_pauses: int = 0
+    certificates: Mapping[str, int] = field(default_factory=dict)
     drbg: DrbgStats = field(default_factory=DrbgStats)
 
     @classmethod
@@ -97,6 +100,7 @@ class WorkerStats:
             ended=_reasons(optional_map(body, "ended")),
             handler_errors=_count(body, "handler_errors"),
             accept_pauses=_count(body, "accept_pauses"),
+            certificates=_by_name(optional_map(body, "certificates")),
             drbg=DrbgStats.read(optional_map(body, "drbg")),
         )
 
@@ -150,6 +154,15 @@ def _reasons(misses: Mapping[str, Any]) -> dict[str, int]:
         if not _is_word(reason):
             raise MessageError(ERROR_SHAPE, "a reason is a short printable word")
     return {reason: _count(misses, reason) for reason in misses}
+
+
+def _by_name(expiries: Mapping[str, Any]) -> dict[str, int]:
+    if len(expiries) > MAX_REASONS:
+        raise MessageError(ERROR_SHAPE, f"at most {MAX_REASONS} certificates")
+    for name in expiries:
+        if not isinstance(name, str) or len(name) > MAX_NAME_CHARS or not name.isprintable():
+            raise MessageError(ERROR_SHAPE, "a certificate's name is a DNS name")
+    return {name: _count(expiries, name) for name in expiries}
 
 
 def _is_word(value: object) -> bool:

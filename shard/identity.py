@@ -54,6 +54,7 @@ class Identity:
     :ivar chain: DER, leaf first (RFC 8446 §4.4.2).
     :ivar key: DER, PKCS #8. Kept out of the repr.
     :ivar source: where it came from, for people.
+    :ivar ocsp: an OCSP response to staple, DER.
     """
 
     names: tuple[str, ...]
@@ -63,17 +64,19 @@ class Identity:
     not_before: datetime
     not_after: datetime
     source: str
+    ocsp: bytes | None = field(default=None, repr=False)
 
 
-def load_identity(cert: Path, key: Path, label: str) -> Identity:
+def load_identity(cert: Path, key: Path, label: str, password_file: Path | None = None) -> Identity:
     """Read and check a PEM chain and its PEM key.
 
     :param label: path of the setting that names them, such as ``certificate.0``.
+    :param password_file: its first line decrypts the key.
     :raises SettingsError: everything that is wrong with the two files.
     """
     problems: list[SettingsProblem] = []
     chain = load_certificates(cert, f"{label}.cert", problems)
-    private = _load_key(key, f"{label}.key", problems)
+    private = _load_key(key, label, password_file, problems)
     if chain:
         problems += _chain_problems(chain, cert, f"{label}.cert")
     if chain and private is not None:
@@ -198,28 +201,38 @@ def load_certificates(
     return chain
 
 
-def _load_key(path: Path, label: str, problems: list[SettingsProblem]) -> PrivateKeyTypes | None:
-    content = read(path, label, problems)
+def _load_key(
+    path: Path, label: str, password_file: Path | None, problems: list[SettingsProblem]
+) -> PrivateKeyTypes | None:
+    content = read(path, f"{label}.key", problems)
+    password = None
+    if password_file is not None:
+        text = read(password_file, f"{label}.password_file", problems)
+        if text is None:
+            return None
+        password = text.partition(b"\n")[0].rstrip(b"\r")
     if content is None:
         return None
+    label = f"{label}.key"
     try:
-        key = load_pem_private_key(content, password=None)
+        key = load_pem_private_key(content, password=password)
     except TypeError:
-        problems.append(
-            SettingsProblem(
-                label,
-                f"{path} is encrypted: decrypt it once, with "
-                "`openssl pkey -in KEY -out PLAIN.pem`, and keep it mode 0600",
-            )
-        )
+        if password is None:
+            complaint = "is encrypted: name the file with its password (--key-password-file)"
+        else:
+            complaint = "is not encrypted: name no password file"
+        problems.append(SettingsProblem(label, f"{path} {complaint}"))
         return None
     except (ValueError, UnsupportedAlgorithm):
         # The error's text could quote the file; it stays here.
-        problems.append(SettingsProblem(label, f"{path} holds no readable PEM private key"))
+        what = "readable PEM private key"
+        if password is not None:
+            what = f"private key that {password_file} decrypts"
+        problems.append(SettingsProblem(label, f"{path} holds no {what}"))
         return None
-    complaint = _unfit(key)
-    if complaint:
-        problems.append(SettingsProblem(label, f"{path} {complaint}"))
+    unfit = _unfit(key)
+    if unfit:
+        problems.append(SettingsProblem(label, f"{path} {unfit}"))
         return None
     return key
 

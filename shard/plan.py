@@ -21,6 +21,7 @@ from shard.client_trust import ClientTrust, load_client_trust
 from shard.curve_keys import ALLOW_LIST, load_allow_list, load_client, load_server
 from shard.engine_limits import engine_problems
 from shard.identity import Identity, expiry_warnings, load_identity, readable_by_others, scope
+from shard.ocsp import load_staple
 from shard.settings import Address, Settings
 from shard.worker_settings import CurveKeys, HostSettings, WorkerSettings
 
@@ -143,6 +144,8 @@ class Plan:
                     names=identity.names,
                     chain=identity.chain,
                     key=identity.key,
+                    ocsp=identity.ocsp,
+                    not_after=identity.not_after.timestamp(),
                     scope=scope(
                         ports=[address.port for address in bound],
                         names=(*identity.names, *identity.addresses),
@@ -207,11 +210,16 @@ def prepare(
     if role != "coordinator":
         for number, pair in enumerate(settings.certificate):
             with _collecting(problems):
-                identity = load_identity(pair.cert, pair.key, f"certificate.{number}")
-                identities.append(identity)
+                label = f"certificate.{number}"
+                identity = load_identity(pair.cert, pair.key, label, pair.password_file)
                 warnings += expiry_warnings(identity)
-            if readable_by_others(pair.key):
-                warnings.append(_open_to_others(pair.key))
+                if pair.ocsp is not None:
+                    staple, notes = load_staple(pair.ocsp, identity, f"{label}.ocsp")
+                    identity = replace(identity, ocsp=staple)
+                    warnings += notes
+                identities.append(identity)
+            secrets = [path for path in (pair.key, pair.password_file) if path is not None]
+            warnings += [_open_to_others(path) for path in secrets if readable_by_others(path)]
         if not settings.certificate and not settings.tls.self_signed:
             remedy = "name one with --cert and --key, or use --self-signed for development"
             problems.append(SettingsProblem("certificate", f"there is none: {remedy}"))

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import zmq
@@ -33,7 +34,7 @@ from shard.link import Link
 from shard.membership import Identity
 from shard.reader import STOP_WITHIN, Reader
 from shard.resumption import Breaker
-from shard.worker_settings import WorkerSettings
+from shard.worker_settings import HostSettings, WorkerSettings
 from shard.writer import Writer
 
 __all__ = ["EXIT_DEFECT", "EXIT_NOT_STARTED", "Worker", "main"]
@@ -44,6 +45,8 @@ EXIT_NOT_STARTED: Final = 3
 FIRST_SEED_WITHIN: Final = 0.3
 """Seconds the start waits for the coordinator's seed; without it the DRBG starts on local
 randomness and is reseeded when the coordinator answers."""
+MAX_EXPIRIES: Final = 32
+"""Certificates whose expiry is reported."""
 ORPHAN_WITHIN: Final = 0.7
 """Seconds an orderly stop may take once the supervisor is gone."""
 
@@ -66,6 +69,7 @@ class Worker:
         self._deadline: float | None = None
         self._readers_ended = 0
         self._draining = False
+        self._expiries = _expiries(settings.hosts)
         factory = apps.load(settings.app)
         context = _tls_context(settings)
         try:
@@ -163,6 +167,7 @@ class Worker:
             "accept_pauses": sum(
                 reader.acceptor.exhausted + reader.acceptor.limited for reader in readers
             ),
+            "certificates": self._expiries,
             "drbg": self._drbg.stats(time.monotonic()),
         }
 
@@ -250,10 +255,25 @@ class Worker:
             reader.coordinator_answers()
 
 
+def _expiries(hosts: Sequence[HostSettings]) -> dict[str, int]:
+    """When certificates expire, Unix seconds by the first name; the soonest, if there are many."""
+    found: dict[str, int] = {}
+    for host in sorted(hosts, key=lambda host: host.not_after):
+        if len(found) < MAX_EXPIRIES:
+            found.setdefault(next(iter(host.names), "unnamed"), int(host.not_after))
+    return found
+
+
 def _tls_context(settings: WorkerSettings) -> TlsContext:
     try:
         hosts = [
-            VirtualHost(names=host.names, chain=host.chain, key=host.key, scope=host.scope)
+            VirtualHost(
+                names=host.names,
+                chain=host.chain,
+                key=host.key,
+                scope=host.scope,
+                ocsp=host.ocsp,
+            )
             for host in settings.hosts
         ]
         return TlsContext(

@@ -20,6 +20,8 @@ class HostSettings:
     :ivar names: DNS names, lower case.
     :ivar chain: DER, leaf first.
     :ivar key: private key, DER. Kept out of the repr.
+    :ivar ocsp: an OCSP response to staple, DER.
+    :ivar not_after: when it expires, Unix seconds.
     :ivar scope: 32 bytes.
     """
 
@@ -27,6 +29,8 @@ class HostSettings:
     chain: tuple[bytes, ...] = field(repr=False)
     key: bytes = field(repr=False)
     scope: bytes = field(repr=False)
+    ocsp: bytes | None = field(default=None, repr=False)
+    not_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +100,7 @@ class WorkerSettings:
             for name, value in frame.items()
         }
         values["hosts"] = tuple(
-            HostSettings(
-                names=tuple(host["names"]),
-                chain=tuple(host["chain"]),
-                key=host["key"],
-                scope=host["scope"],
-            )
+            HostSettings(**{**host, "names": tuple(host["names"]), "chain": tuple(host["chain"])})
             for host in frame["hosts"]
         )
         values["curve"] = None if frame["curve"] is None else CurveKeys(**frame["curve"])

@@ -114,6 +114,18 @@ def _deployment(server: Mapping[str, Any]) -> Iterator[_Family]:
     yield family
 
 
+def _expiries(workers: list[dict[str, Any]]) -> _Family:
+    family = GaugeMetricFamily(
+        "shardtls_worker_certificate_expiry_timestamp_seconds",
+        "When a certificate expires.",
+        labels=["worker", "name"],
+    )
+    for worker in workers:
+        for name, value in worker["certificates"].items():
+            family.add_metric([worker["id"], name], value)
+    return family
+
+
 def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
     def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"shardtls_worker_{name}", text, labels=["worker", *labels])
@@ -160,3 +172,4 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
             age.add_metric([id_], drbg["last_reseed_age"])
     yield from (state, connections, handshakes, hits, misses, breaker)
     yield from (received, sent, ended, errors, pauses, requests, reseeds, age)
+    yield _expiries(workers)

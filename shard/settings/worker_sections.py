@@ -129,6 +129,24 @@ class CertificateSection(Section):
         FilePath,
         Key("--key", "PEM private key of the --cert before it.", "a path", "FILE"),
     ]
+    password_file: Annotated[
+        FilePath | None,
+        Key(
+            "--key-password-file",
+            "Its first line decrypts the --key; once for each --cert, or never.",
+            "a path",
+            "FILE",
+        ),
+    ] = None
+    ocsp: Annotated[
+        FilePath | None,
+        Key(
+            "--ocsp",
+            "OCSP response to staple, DER; once for each --cert, or never.",
+            "a path",
+            "FILE",
+        ),
+    ] = None
 
 
 class TlsSection(Section):

@@ -41,6 +41,7 @@ class Transport:
         self.reading = True
         self.closed = False
         self.peername: tuple[Any, ...] = ("127.0.0.1", 4711)
+        self.chain: tuple[bytes, ...] = ()
         handler.connection_made(cast("Connection", self))
 
     def write(self, data: bytes) -> None:
@@ -68,7 +69,7 @@ class Transport:
         self.reading = True
 
     def get_extra_info(self, name: str) -> Any:
-        return {"tls": TLS, "peername": self.peername}[name]
+        return {"tls": TLS, "peername": self.peername, "peercert_der": self.chain}[name]
 
 
 class _Answers:
