@@ -179,6 +179,7 @@ def test_json_has_the_names_tools_rely_on() -> None:
         "resumption": "cache",
         "sni": "<b>&\"'",
         "alpn": None,
+        "client": None,
         "peer": "127.0.0.1:4711",
     }
 

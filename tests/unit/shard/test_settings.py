@@ -228,7 +228,10 @@ def test_saying_what_holds_anyway_is_no_error(tmp_path: Path) -> None:
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     text = '[[certificate]]\ncert = "c.pem"\nkey = "/abs/k.pem"\n[coordinator]\nkey_dir = "keys"\n'
+    text += '[tls]\nclient_ca = "ca.pem"\ncrl = ["a.crl", "/abs/b.crl"]\n'
     settings = load(config=written(tmp_path, text))
+    assert settings.tls.client_ca == tmp_path / "ca.pem"
+    assert settings.tls.crl == (tmp_path / "a.crl", Path("/abs/b.crl"))
     assert settings.certificate[0].cert == tmp_path / "c.pem"
     assert settings.certificate[0].key == Path("/abs/k.pem")
     assert settings.coordinator.key_dir == tmp_path / "keys"
