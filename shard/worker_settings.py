@@ -71,10 +71,10 @@ class WorkerSettings:
     cipher_suites: tuple[str, ...] | None
     groups: tuple[str, ...] | None
     alpn: tuple[str, ...]
-    client_auth: str
-    client_ca: tuple[bytes, ...] = field(repr=False)
-    crl: tuple[bytes, ...] = field(repr=False)
-    client_depth: int
+    client_auth: str = "off"
+    client_ca: tuple[bytes, ...] = field(default=(), repr=False)
+    crl: tuple[bytes, ...] = field(default=(), repr=False)
+    client_depth: int = 0
     resumption: str
     tickets_per_connection: int
     session_ttl: int
