@@ -21,6 +21,7 @@ MAX_SERVER_NAMES: Final = 32
 """Counted each for itself; certificates may have thousands, and each name is a series."""
 OTHER: Final = "other"
 MAX_WORD_CHARS: Final = 64
+MAX_NAME_CHARS: Final = 255
 _MAX_COUNT: Final = 2**63 - 1
 
 
@@ -129,6 +130,7 @@ class WorkerStats:
     :ivar ended: connections, by the reason why they ended.
     :ivar ticket_serial: of the change of the ticket keys that it has; None if it seals no tickets.
     :ivar tickets_sealed: under the active key.
+    :ivar certificates: when they expire, Unix seconds by name.
     :ivar accept_pauses: how often it stopped accepting for want of descriptors or by its limit.
     """
 
@@ -152,6 +154,7 @@ class WorkerStats:
     accept_pauses: int = 0
     ticket_serial: int | None = None
     tickets_sealed: int = 0
+    certificates: Mapping[str, int] = field(default_factory=dict)
     drbg: DrbgStats = field(default_factory=DrbgStats)
 
     @classmethod
@@ -187,6 +190,7 @@ class WorkerStats:
             accept_pauses=_count(body, "accept_pauses"),
             ticket_serial=_count(tickets, "serial") if tickets else None,
             tickets_sealed=_count(tickets, "sealed"),
+            certificates=_by_name(optional_map(body, "certificates")),
             drbg=DrbgStats.read(optional_map(body, "drbg")),
         )
 
@@ -261,6 +265,15 @@ def _server_names(lookups: Mapping[str, Any]) -> dict[str, LookupStats]:
         key = name if name in kept or len(kept) < MAX_SERVER_NAMES else OTHER
         kept[key] = kept.get(key, LookupStats()).plus(stats)
     return kept
+
+
+def _by_name(expiries: Mapping[str, Any]) -> dict[str, int]:
+    if len(expiries) > MAX_REASONS:
+        raise MessageError(ERROR_SHAPE, f"at most {MAX_REASONS} certificates")
+    for name in expiries:
+        if not isinstance(name, str) or len(name) > MAX_NAME_CHARS or not name.isprintable():
+            raise MessageError(ERROR_SHAPE, "a certificate's name is a DNS name")
+    return {name: _count(expiries, name) for name in expiries}
 
 
 def _is_word(value: object) -> bool:

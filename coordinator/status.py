@@ -94,6 +94,7 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
         "ended": dict(stats.ended),
         "handler_errors": stats.handler_errors,
         "accept_pauses": stats.accept_pauses,
+        "certificates": dict(stats.certificates),
         "drbg": asdict(stats.drbg),
     }
     if stats.received_bytes is not None:

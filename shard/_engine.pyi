@@ -38,6 +38,15 @@ class TicketOffered:
     expires_ms: int
 
 @final
+class SessionRefused:
+    """A session that was found may not be resumed: the handshake goes on in full."""
+
+    scope: bytes
+    reason: str
+    """``alpn`` (another protocol is negotiated), ``client_expired``, ``client_revoked``,
+    ``client_untrusted``, ``client_missing``, or ``unreadable``."""
+
+@final
 class SessionsIssued:
     """The client was given sessions: store them."""
 
@@ -81,7 +90,13 @@ class Closed:
     """For a log at DEBUG level; no secret, no bytes of the peer."""
 
 Effect: TypeAlias = (
-    SessionWanted | TicketOffered | SessionsIssued | Established | PeerClosed | Closed
+    SessionWanted
+    | SessionRefused
+    | TicketOffered
+    | SessionsIssued
+    | Established
+    | PeerClosed
+    | Closed
 )
 
 @final
@@ -111,13 +126,20 @@ class VirtualHost:
     """One certificate with what it is for. Immutable (PolarSSL's rule for ``x509_crt``)."""
 
     def __new__(
-        cls, *, names: Sequence[str], chain: Sequence[bytes], key: bytes, scope: bytes
+        cls,
+        *,
+        names: Sequence[str],
+        chain: Sequence[bytes],
+        key: bytes,
+        scope: bytes,
+        ocsp: bytes | None = None,
     ) -> VirtualHost:
         """
         :param names: DNS names it serves, lower case; ``*.example.org`` for one label.
         :param chain: certificates in DER, leaf first.
         :param key: private key in DER (PKCS#8, SEC1 or PKCS#1).
         :param scope: 32 bytes under which its sessions are stored.
+        :param ocsp: an OCSP response in DER to staple (RFC 6066 §8).
         :raises ValueError: the key cannot be read or does not match the leaf.
         """
 
@@ -138,9 +160,15 @@ class TlsContext:
         ticket_lifetime: int = 86400,
         ticket_keys: TicketKeys | None = None,
         single_use: bool = False,
+        client_auth: str = "off",
+        client_ca: Sequence[bytes] = (),
+        crl: Sequence[bytes] = (),
+        client_depth: int = 6,
     ) -> TlsContext:
         """
-        :param hosts: the first one serves clients that name none of them.
+        :param hosts: the first one serves clients that name none of them. Those of the same names
+            and scope are served as one: the first whose key fits the client's
+            signature_algorithms (RFC 8446 §4.2.3).
         :param min_version: ``TLSv1.2`` or ``TLSv1.3``.
         :param cipher_suites: IANA names in order of preference; None for the default.
         :param groups: names in order of preference; None for the default
@@ -151,6 +179,11 @@ class TlsContext:
         :param ticket_lifetime: seconds, 1 to 604800 (RFC 8446 §4.6.1), told to TLS 1.3 clients.
         :param ticket_keys: seal sessions into tickets under these, and have none stored.
         :param single_use: ask before each use of a TLS 1.3 ticket (:class:`TicketOffered`).
+        :param client_auth: ``off``, ``optional`` or ``required``.
+        :param client_ca: authorities of client certificates in DER; at least one unless ``off``.
+        :param crl: their revocation lists in DER; with any, a path is good only if each of its
+            authorities has one that is in force.
+        :param client_depth: intermediate certificates of a path at most, 0 to 6.
         :raises ValueError: names the parameter that is wrong.
         """
     CIPHER_SUITES: ClassVar[list[str]]

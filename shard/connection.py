@@ -13,12 +13,12 @@ any thread            the public transport methods (``write`` … ``get_extra_in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shard.errors import ConnectionClosedError, IdleTimeoutError
 from shard.mailbox import Mailbox
+from shard.tls_info import TlsInfo
 
 if TYPE_CHECKING:
     from shard._engine import Connection as EngineConnection
@@ -32,33 +32,6 @@ LOW_WATER: Final = 16 * 1024
 """Default marks in bytes of ciphertext, asyncio's own."""
 
 _CIPHER_BITS: Final = (("AES_256", 256), ("CHACHA20", 256), ("AES_128", 128))
-
-
-@dataclass(frozen=True, slots=True)
-class TlsInfo:
-    """The facts of a connection's handshake.
-
-    :ivar version: ``TLSv1.3`` or ``TLSv1.2``.
-    :ivar cipher: IANA name.
-    :ivar group: key exchange group; None for a TLS 1.2 resumption, which exchanges no keys.
-    :ivar resumption: where the session came from: ``"cache"`` (the coordinator's), ``"ticket"``
-        (the client's own, sealed), or None for a full handshake.
-    :ivar server_name: the name the client asked for (SNI).
-    :ivar worker: the id of the worker that terminates the connection.
-    """
-
-    version: str
-    cipher: str
-    group: str | None
-    resumed: bool
-    resumption: str | None
-    server_name: str | None
-    alpn: str | None
-    worker: str
-
-    def selected_alpn_protocol(self) -> str | None:
-        """:attr:`alpn`, by the name that ``ssl.SSLObject`` has for it."""
-        return self.alpn
 
 
 class Home(Protocol):
@@ -287,6 +260,8 @@ class Connection:
             :class:`TlsInfo`.
         ``sslcontext``, ``ssl_object``
             The same, for protocols that ask whether there is TLS, and what ALPN agreed on.
+        ``peercert``
+            The client's certificate in the shape of ``SSLSocket.getpeercert()``; None without one.
         ``peercert_der``
             The client's certificates, DER, leaf first; an empty tuple without one.
         """
@@ -313,9 +288,21 @@ class Connection:
             return facts.cipher, facts.version, bits
         if name == "compression":
             return None
+        if name == "peercert":
+            if name not in self._extra:
+                self._extra[name] = self._peer_certificate(facts)
+            return self._extra[name]
         if name == "peercert_der":
             return tuple(facts.peer_certificates)
         return default
+
+    @staticmethod
+    def _peer_certificate(facts: Established) -> dict[str, Any] | None:
+        if not facts.peer_certificates:
+            return None
+        from shard.peer_certificate import peer_certificate
+
+        return peer_certificate(facts.peer_certificates[0])
 
     # -- Any thread: flow control -------------------------------------------------------------
 

@@ -10,13 +10,16 @@ import difflib
 from collections.abc import Sequence
 
 from coordinator.errors import SettingsProblem, StartError
+from shard.client_trust import ClientTrust
 from shard.identity import Identity
 from shard.settings import Settings
 
 __all__ = ["engine_problems"]
 
 
-def engine_problems(settings: Settings, identities: Sequence[Identity]) -> list[SettingsProblem]:
+def engine_problems(
+    settings: Settings, identities: Sequence[Identity], trust: ClientTrust
+) -> list[SettingsProblem]:
     """Every problem that the engine finds.
 
     :raises StartError: the engine cannot be loaded.
@@ -54,6 +57,10 @@ def engine_problems(settings: Settings, identities: Sequence[Identity]) -> list[
             resumption=settings.sessions.resumption != "off",
             tickets_per_connection=settings.sessions.tickets_per_connection,
             ticket_lifetime=int(settings.sessions.ttl),
+            client_auth=trust.mode,
+            client_ca=trust.authorities,
+            crl=trust.crls,
+            client_depth=trust.depth,
         )
     except ValueError as error:
         problems.append(SettingsProblem("tls", str(error)))

@@ -29,7 +29,15 @@ from cryptography.hazmat.primitives.serialization import (
 
 from coordinator.errors import SettingsError, SettingsProblem
 
-__all__ = ["Identity", "expiry_warnings", "load_identity", "readable_by_others", "scope"]
+__all__ = [
+    "Identity",
+    "expiry_warnings",
+    "load_certificates",
+    "load_identity",
+    "read",
+    "readable_by_others",
+    "scope",
+]
 
 MIN_RSA_BITS: Final = 2048
 EXPIRY_NOTICE: Final = timedelta(days=30)
@@ -46,6 +54,7 @@ class Identity:
     :ivar chain: DER, leaf first (RFC 8446 §4.4.2).
     :ivar key: DER, PKCS #8. Kept out of the repr.
     :ivar source: where it came from, for people.
+    :ivar ocsp: an OCSP response to staple, DER.
     """
 
     names: tuple[str, ...]
@@ -55,17 +64,19 @@ class Identity:
     not_before: datetime
     not_after: datetime
     source: str
+    ocsp: bytes | None = field(default=None, repr=False)
 
 
-def load_identity(cert: Path, key: Path, label: str) -> Identity:
+def load_identity(cert: Path, key: Path, label: str, password_file: Path | None = None) -> Identity:
     """Read and check a PEM chain and its PEM key.
 
     :param label: path of the setting that names them, such as ``certificate.0``.
+    :param password_file: its first line decrypts the key.
     :raises SettingsError: everything that is wrong with the two files.
     """
     problems: list[SettingsProblem] = []
-    chain = _load_chain(cert, f"{label}.cert", problems)
-    private = _load_key(key, f"{label}.key", problems)
+    chain = load_certificates(cert, f"{label}.cert", problems)
+    private = _load_key(key, label, password_file, problems)
     if chain:
         problems += _chain_problems(chain, cert, f"{label}.cert")
     if chain and private is not None:
@@ -144,10 +155,16 @@ def scope(
     return digest.digest()
 
 
-def _read(path: Path, label: str, problems: list[SettingsProblem]) -> bytes | None:
+def read(
+    path: Path, label: str, problems: list[SettingsProblem], limit: int = MAX_FILE_BYTES
+) -> bytes | None:
+    """A file's content, or a problem more.
+
+    :param limit: bytes, at most.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            content = file.read(limit + 1)
     except OSError as error:
         problems.append(
             SettingsProblem(
@@ -157,14 +174,17 @@ def _read(path: Path, label: str, problems: list[SettingsProblem]) -> bytes | No
             )
         )
         return None
-    if len(content) > MAX_FILE_BYTES:
-        problems.append(SettingsProblem(label, f"{path} is over 1 MiB: it is not a PEM file"))
+    if len(content) > limit:
+        problems.append(SettingsProblem(label, f"{path} is over {limit} bytes: name another file"))
         return None
     return content
 
 
-def _load_chain(path: Path, label: str, problems: list[SettingsProblem]) -> list[x509.Certificate]:
-    content = _read(path, label, problems)
+def load_certificates(
+    path: Path, label: str, problems: list[SettingsProblem]
+) -> list[x509.Certificate]:
+    """The certificates of a PEM file in its order; none, and a problem more, if it has none."""
+    content = read(path, label, problems)
     if content is None:
         return []
     try:
@@ -181,28 +201,38 @@ def _load_chain(path: Path, label: str, problems: list[SettingsProblem]) -> list
     return chain
 
 
-def _load_key(path: Path, label: str, problems: list[SettingsProblem]) -> PrivateKeyTypes | None:
-    content = _read(path, label, problems)
+def _load_key(
+    path: Path, label: str, password_file: Path | None, problems: list[SettingsProblem]
+) -> PrivateKeyTypes | None:
+    content = read(path, f"{label}.key", problems)
+    password = None
+    if password_file is not None:
+        text = read(password_file, f"{label}.password_file", problems)
+        if text is None:
+            return None
+        password = text.partition(b"\n")[0].rstrip(b"\r")
     if content is None:
         return None
+    label = f"{label}.key"
     try:
-        key = load_pem_private_key(content, password=None)
+        key = load_pem_private_key(content, password=password)
     except TypeError:
-        problems.append(
-            SettingsProblem(
-                label,
-                f"{path} is encrypted: decrypt it once, with "
-                "`openssl pkey -in KEY -out PLAIN.pem`, and keep it mode 0600",
-            )
-        )
+        if password is None:
+            complaint = "is encrypted: name the file with its password (--key-password-file)"
+        else:
+            complaint = "is not encrypted: name no password file"
+        problems.append(SettingsProblem(label, f"{path} {complaint}"))
         return None
     except (ValueError, UnsupportedAlgorithm):
         # The error's text could quote the file; it stays here.
-        problems.append(SettingsProblem(label, f"{path} holds no readable PEM private key"))
+        what = "readable PEM private key"
+        if password is not None:
+            what = f"private key that {password_file} decrypts"
+        problems.append(SettingsProblem(label, f"{path} holds no {what}"))
         return None
-    complaint = _unfit(key)
-    if complaint:
-        problems.append(SettingsProblem(label, f"{path} {complaint}"))
+    unfit = _unfit(key)
+    if unfit:
+        problems.append(SettingsProblem(label, f"{path} {unfit}"))
         return None
     return key
 

@@ -17,9 +17,11 @@ from typing import Final, Literal, TypeAlias
 from coordinator.errors import SettingsError, SettingsProblem
 from coordinator.settings import AllowedKey, CoordinatorSettings, ServerCurve
 from shard import __version__
+from shard.client_trust import ClientTrust, load_client_trust
 from shard.curve_keys import ALLOW_LIST, load_allow_list, load_client, load_server
 from shard.engine_limits import engine_problems
 from shard.identity import Identity, expiry_warnings, load_identity, readable_by_others, scope
+from shard.ocsp import load_staple
 from shard.settings import Address, Settings
 from shard.worker_settings import AsgiSettings, CurveKeys, HostSettings, WorkerSettings
 
@@ -50,6 +52,7 @@ class Plan:
     """Everything that is needed to run, checked.
 
     :ivar identities: the certificates, the default one first.
+    :ivar trust: what is asked of clients.
     :ivar warnings: for the log at start.
     """
 
@@ -57,6 +60,7 @@ class Plan:
     settings: Settings
     endpoints: Endpoints
     identities: tuple[Identity, ...] = ()
+    trust: ClientTrust = field(default_factory=ClientTrust)
     server_curve: ServerCurve | None = None
     worker_curve: CurveKeys | None = None
     supervisor_curve: CurveKeys | None = None
@@ -143,9 +147,13 @@ class Plan:
                     names=identity.names,
                     chain=identity.chain,
                     key=identity.key,
+                    ocsp=identity.ocsp,
+                    not_after=identity.not_after.timestamp(),
                     scope=scope(
                         ports=[address.port for address in bound],
                         names=(*identity.names, *identity.addresses),
+                        client_authorities=self.trust.authorities,
+                        verify=self.trust.mode,
                         alpn=tls.alpn,
                         min_version=tls.min_version,
                     ),
@@ -156,6 +164,10 @@ class Plan:
             cipher_suites=tls.cipher_suites or None,
             groups=tls.groups or None,
             alpn=tls.alpn,
+            client_auth=self.trust.mode,
+            client_ca=self.trust.authorities,
+            crl=self.trust.crls,
+            client_depth=self.trust.depth,
             resumption=settings.sessions.resumption,
             tickets_per_connection=settings.sessions.tickets_per_connection,
             session_ttl=int(settings.sessions.ttl),
@@ -193,7 +205,9 @@ def prepare(
     role: Role,
     runtime_dir: Path,
     *,
-    engine: Callable[[Settings, Sequence[Identity]], list[SettingsProblem]] = engine_problems,
+    engine: Callable[
+        [Settings, Sequence[Identity], ClientTrust], list[SettingsProblem]
+    ] = engine_problems,
 ) -> Plan:
     """Read and check every file that the settings name.
 
@@ -206,23 +220,33 @@ def prepare(
     problems: list[SettingsProblem] = []
     identities: list[Identity] = []
     warnings: list[str] = []
+    trust = ClientTrust()
     if role != "coordinator":
         for number, pair in enumerate(settings.certificate):
             with _collecting(problems):
-                identity = load_identity(pair.cert, pair.key, f"certificate.{number}")
-                identities.append(identity)
+                label = f"certificate.{number}"
+                identity = load_identity(pair.cert, pair.key, label, pair.password_file)
                 warnings += expiry_warnings(identity)
-            if readable_by_others(pair.key):
-                warnings.append(_open_to_others(pair.key))
+                if pair.ocsp is not None:
+                    staple, notes = load_staple(pair.ocsp, identity, f"{label}.ocsp")
+                    identity = replace(identity, ocsp=staple)
+                    warnings += notes
+                identities.append(identity)
+            secrets = [path for path in (pair.key, pair.password_file) if path is not None]
+            warnings += [_open_to_others(path) for path in secrets if readable_by_others(path)]
         if not settings.certificate and not settings.tls.self_signed:
             remedy = "name one with --cert and --key, or use --self-signed for development"
             problems.append(SettingsProblem("certificate", f"there is none: {remedy}"))
-        problems += engine(settings, identities)
+        with _collecting(problems):
+            trust, notes = load_client_trust(settings.tls)
+            warnings += notes
+        problems += engine(settings, identities, trust)
     plan = Plan(
         role=role,
         settings=settings,
         endpoints=_endpoints(settings, role, runtime_dir, problems),
         identities=tuple(identities),
+        trust=trust,
         warnings=tuple(warnings),
     )
     if settings.coordinator.key_dir is not None:

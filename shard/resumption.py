@@ -215,10 +215,9 @@ class Resumption(Generic[Owner]):
 
     def _counts(self, scope: bytes) -> LookupCounts:
         name = self._names.get(scope, NO_NAME)
-        counts = self.counts.get(name)
-        if counts is None:
-            counts = self.counts[name] = LookupCounts()
-        return counts
+        if name not in self.counts:
+            self.counts[name] = LookupCounts()
+        return self.counts[name]
 
     def _ask(self, owner: Owner, lookup: Lookup, now: float) -> int:
         counts = self._counts(lookup.scope)
@@ -237,6 +236,10 @@ class Resumption(Generic[Owner]):
         self._outstanding[token] = (now + self._timeout, owner, lookup.ids, counts)
         self.due = now
         return token
+
+    def not_resumed(self, scope: bytes, reason: str) -> None:
+        """A session that was found, and counted as a hit, may not be resumed any more."""
+        self._counts(scope).missed(reason)
 
     def forget(self, token: int) -> None:
         """The connection that waited under `token` is gone: its answer is of no use to anyone."""
@@ -354,17 +357,14 @@ class Resumption(Generic[Owner]):
         age = now - self.puts.oldest
         batch = self.puts.take()
         certificates = self._certificates
+        scopes = {put.scope for put in batch}
         return encode_sessions(
             self._worker,
             batch,
             lookups,
             age=age,
             mark=self._mark,
-            certificates={
-                scope: certificates[scope]
-                for scope in {put.scope for put in batch}
-                if scope in certificates
-            },
+            certificates={scope: certificates[scope] for scope in scopes if scope in certificates},
         )
 
     def _answered(self, now: float) -> None:

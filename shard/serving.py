@@ -16,6 +16,7 @@ from shard._engine import (
     Established,
     PeerClosed,
     Progress,
+    SessionRefused,
     SessionsIssued,
     SessionWanted,
     TicketOffered,
@@ -184,6 +185,8 @@ class Serving:
                 )
                 if not connection.token:
                     self.mailbox.call(self._go_on_in_full, connection)
+            elif kind is SessionRefused:
+                self.resumption.not_resumed(effect.scope, effect.reason)
 
     def _after_data(self, connection: Connection, effects: Sequence[Any]) -> None:
         for effect in effects:

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import zmq
@@ -37,7 +38,7 @@ from shard.membership import Identity
 from shard.reader import SHUTDOWN_WITHIN, STOP_WITHIN, Reader
 from shard.ticket_keys import TicketKeys
 from shard.worker_report import readers_report, with_tickets
-from shard.worker_settings import WorkerSettings
+from shard.worker_settings import HostSettings, WorkerSettings
 from shard.writer import Writer
 
 __all__ = ["EXIT_DEFECT", "EXIT_DRBG_FAILED", "EXIT_NOT_STARTED", "Worker", "main"]
@@ -52,6 +53,8 @@ randomness and is reseeded when the coordinator answers."""
 FIRST_KEYS_WITHIN: Final = 0.5
 """Seconds, from the same moment, that it waits for the ticket keys; without them it issues no
 tickets until they come."""
+MAX_EXPIRIES: Final = 32
+"""Certificates whose expiry is reported."""
 ORPHAN_WITHIN: Final = 0.7
 """Seconds an orderly stop may take once the supervisor is gone."""
 LINK_STUCK: Final = 1.0
@@ -78,6 +81,7 @@ class Worker:
         self._ready = False
         self._draining = False
         self._sick = False
+        self._expiries = _expiries(settings.hosts)
         application = apps.load(settings.app, settings.asgi)
         self._ticket_keys: EngineTicketKeys | None = None
         if settings.resumption == "tickets":
@@ -163,6 +167,7 @@ class Worker:
             )
         return {
             **report,
+            "certificates": self._expiries,
             "drbg": self._drbg.stats(time.monotonic()),
         }
 
@@ -283,10 +288,25 @@ class Worker:
             reader.coordinator_answers()
 
 
+def _expiries(hosts: Sequence[HostSettings]) -> dict[str, int]:
+    """When certificates expire, Unix seconds by the first name; the soonest, if there are many."""
+    found: dict[str, int] = {}
+    for host in sorted(hosts, key=lambda host: host.not_after):
+        if len(found) < MAX_EXPIRIES:
+            found.setdefault(next(iter(host.names), "unnamed"), int(host.not_after))
+    return found
+
+
 def _tls_context(settings: WorkerSettings, ticket_keys: EngineTicketKeys | None) -> TlsContext:
     try:
         hosts = [
-            VirtualHost(names=host.names, chain=host.chain, key=host.key, scope=host.scope)
+            VirtualHost(
+                names=host.names,
+                chain=host.chain,
+                key=host.key,
+                scope=host.scope,
+                ocsp=host.ocsp,
+            )
             for host in settings.hosts
         ]
         return TlsContext(
@@ -300,6 +320,10 @@ def _tls_context(settings: WorkerSettings, ticket_keys: EngineTicketKeys | None)
             ticket_lifetime=settings.session_ttl,
             ticket_keys=ticket_keys,
             single_use=settings.single_use,
+            client_auth=settings.client_auth,
+            client_ca=settings.client_ca,
+            crl=settings.crl,
+            client_depth=settings.client_depth,
         )
     except ValueError as error:
         raise StartError(f"TLS settings refused by the engine: {error}") from error

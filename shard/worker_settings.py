@@ -20,6 +20,8 @@ class HostSettings:
     :ivar names: DNS names, lower case.
     :ivar chain: DER, leaf first.
     :ivar key: private key, DER. Kept out of the repr.
+    :ivar ocsp: an OCSP response to staple, DER.
+    :ivar not_after: when it expires, Unix seconds.
     :ivar scope: 32 bytes.
     """
 
@@ -27,6 +29,8 @@ class HostSettings:
     chain: tuple[bytes, ...] = field(repr=False)
     key: bytes = field(repr=False)
     scope: bytes = field(repr=False)
+    ocsp: bytes | None = field(default=None, repr=False)
+    not_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,9 @@ class WorkerSettings:
     :ivar resumption: ``cache``, ``tickets`` or ``off``.
     :ivar single_use: whether a sealed TLS 1.3 ticket resumes once.
     :ivar app: ``hello``, ``echo``, ``module:attr``, ``asgi:module:attr`` or ``wsgi:module:attr``.
+    :ivar client_auth: ``off``, ``optional`` or ``required``.
+    :ivar client_ca: authorities of client certificates, DER.
+    :ivar crl: revocation lists, DER.
     """
 
     worker: str
@@ -89,6 +96,10 @@ class WorkerSettings:
     cipher_suites: tuple[str, ...] | None
     groups: tuple[str, ...] | None
     alpn: tuple[str, ...]
+    client_auth: str = "off"
+    client_ca: tuple[bytes, ...] = field(default=(), repr=False)
+    crl: tuple[bytes, ...] = field(default=(), repr=False)
+    client_depth: int = 0
     resumption: str
     tickets_per_connection: int
     session_ttl: int
@@ -116,12 +127,7 @@ class WorkerSettings:
             for name, value in frame.items()
         }
         values["hosts"] = tuple(
-            HostSettings(
-                names=tuple(host["names"]),
-                chain=tuple(host["chain"]),
-                key=host["key"],
-                scope=host["scope"],
-            )
+            HostSettings(**{**host, "names": tuple(host["names"]), "chain": tuple(host["chain"])})
             for host in frame["hosts"]
         )
         asgi = frame["asgi"]

@@ -194,6 +194,7 @@ def running(
     config: str | None = None,
     environment: dict[str, str] | None = None,
     directory: Path | None = None,
+    flags: bool = True,
     wait: bool = True,
 ) -> Iterator[Server]:
     """Start a server in `folder`, wait until it is ready, and stop it with :meth:`Server.stop`.
@@ -201,6 +202,7 @@ def running(
     :param arguments: more flags of ``shardtls up``.
     :param config: text of a TOML file.
     :param directory: where it is started; default: where the tests are.
+    :param flags: False if `config` names the certificate.
     :param wait: False if the test waits itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +213,8 @@ def running(
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     command = [SHARDTLS, "up", "--bind", where, "--admin", f"127.0.0.1:{admin_port}"]
     command += ["--workers", str(workers), "--runtime-dir", str(runtime_dir)]
-    command += ["--cert", str(chosen.cert), "--key", str(chosen.key)]
+    if flags:
+        command += ["--cert", str(chosen.cert), "--key", str(chosen.key)]
     if config is not None:
         (folder / "shardtls.toml").write_text(config)
         command += ["--config", str(folder / "shardtls.toml")]

@@ -52,6 +52,7 @@ class _Snapshot(Collector):
         yield from _lookups(status["workers"])
         yield from _resumption(status["workers"])
         yield from _drbgs(status["workers"])
+        yield _expiries(status["workers"])
 
 
 def _gauge(name: str, text: str, value: float) -> _Family:
@@ -160,6 +161,18 @@ def _deployment(server: Mapping[str, Any]) -> Iterator[_Family]:
 def _of_worker(kind: str, name: str, text: str, *labels: str) -> _Numbers:
     make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
     return make(f"shardtls_worker_{name}", text, labels=["worker", *labels])
+
+
+def _expiries(workers: list[dict[str, Any]]) -> _Family:
+    family = GaugeMetricFamily(
+        "shardtls_worker_certificate_expiry_timestamp_seconds",
+        "When a certificate expires.",
+        labels=["worker", "name"],
+    )
+    for worker in workers:
+        for name, value in worker["certificates"].items():
+            family.add_metric([worker["id"], name], value)
+    return family
 
 
 def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:

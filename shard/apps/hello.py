@@ -75,8 +75,18 @@ def facts(transport: Connection) -> dict[str, Any]:
         "resumption": tls.resumption,
         "sni": tls.server_name,
         "alpn": tls.alpn,
+        "client": _client(transport),
         "peer": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
     }
+
+
+def _client(transport: Connection) -> str | None:
+    chain = transport.get_extra_info("peercert_der")
+    if not chain:
+        return None
+    from shard.peer_certificate import subject
+
+    return subject(chain[0])
 
 
 class Hello:

@@ -18,7 +18,16 @@ __all__ = ["flags_given", "setting_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_REPEATABLE: Final = frozenset({"server.bind", "certificate.cert", "certificate.key"})
+_REPEATABLE: Final = frozenset(
+    {
+        "server.bind",
+        "certificate.cert",
+        "certificate.key",
+        "certificate.password_file",
+        "certificate.ocsp",
+        "tls.crl",
+    }
+)
 _SWITCHES: Final = frozenset({"tls.self_signed", "ticket_keys.single_use", "asgi.access_log"})
 
 

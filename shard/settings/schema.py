@@ -77,9 +77,6 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
 }
 
 NOT_BUILT: Final[dict[str, tuple[object, str]]] = {
-    "tls.client_auth": ("off", "client certificates are"),
-    "tls.client_ca": (None, "client certificates are"),
-    "tls.crl": (None, "client certificates are"),
     "tls.early_data": (False, "early data (0-RTT) is"),
     "sessions.store": ("memory", "any store but the coordinator's memory is"),
 }

@@ -27,6 +27,11 @@ CONFIG_VARIABLE: Final = "SHARDTLS_CONFIG"
 _FOREIGN: Final = re.compile(r"SHARDTLS_(SERVICE_|PORT$|PORT_)")
 """What Kubernetes puts into every container beside a service named ``shardtls``."""
 _KEYS: Final[dict[str, Key]] = {path: key for path, key, _ in keys()}
+_CERTIFICATE_FLAGS: Final = {
+    path.partition(".")[2]: key.flag
+    for path, key in _KEYS.items()
+    if path.startswith("certificate.")
+}
 _LONGEST_VALUE: Final = 80
 
 
@@ -53,22 +58,27 @@ class _Document:
             held[name] = value
             self.origins[path] = origin
 
-    def put_certificates(self, pairs: Mapping[str, Iterable[Any]], origins: dict[str, str]) -> None:
-        """A list of chains and one of keys, in pairs; they replace the file's as a whole."""
-        certs, private = list(pairs.get("cert", ())), list(pairs.get("key", ()))
-        if len(certs) != len(private):
-            self.problems.append(
-                SettingsProblem(
-                    f"{origins['cert']} and {origins['key']}",
-                    f"{len(certs)} and {len(private)} given: give both, once for each certificate",
+    def put_certificates(
+        self, pairs: Mapping[str, Iterable[Any]], origins: Mapping[str, str]
+    ) -> None:
+        """A list of chains, one of keys, and so on; they replace the file's as a whole."""
+        lists = {name: list(values) for name, values in pairs.items()}
+        count = len(lists.get("cert", ()))
+        for name in {"cert": None, "key": None, **lists}:
+            if len(lists.get(name, ())) != count:
+                self.problems.append(
+                    SettingsProblem(
+                        f"{origins['cert']} and {origins[name]}",
+                        f"{count} and {len(lists.get(name, ()))} given: give both, once for each "
+                        "certificate",
+                    )
                 )
-            )
-            return
+                return
         self.values["certificate"] = [
-            {"cert": cert, "key": key} for cert, key in zip(certs, private, strict=True)
+            {name: values[number] for name, values in lists.items()} for number in range(count)
         ]
-        for number in range(len(certs)):
-            for name in ("cert", "key"):
+        for number in range(count):
+            for name in lists:
                 self.origins[f"certificate.{number}.{name}"] = origins[name]
 
 
@@ -128,12 +138,22 @@ def _anchor(values: dict[str, Any], folder: Path) -> None:
         section, _, name = path.partition(".")
         held = values.get(section)
         for table in held if isinstance(held, list) else [held]:
-            if isinstance(table, dict) and isinstance(table.get(name), str) and table[name]:
-                table[name] = str(folder / Path(table[name]).expanduser())
+            if not isinstance(table, dict):
+                continue
+            if isinstance(table.get(name), list):
+                table[name] = [_below(folder, item) for item in table[name]]
+            elif name in table:
+                table[name] = _below(folder, table[name])
+
+
+def _below(folder: Path, value: Any) -> Any:
+    if isinstance(value, str) and value:
+        return str(folder / Path(value).expanduser())
+    return value
 
 
 def _is_path(annotation: Any) -> bool:
-    return annotation is Path or annotation == FilePath | None
+    return annotation is Path or annotation in (FilePath | None, tuple[FilePath, ...])
 
 
 def _read_environment(document: _Document, environ: Mapping[str, str]) -> None:
@@ -150,7 +170,7 @@ def _read_environment(document: _Document, environ: Mapping[str, str]) -> None:
         else:
             document.put(path, value, name)
     if certificates:
-        names = {name: variable(f"certificate.{name}") for name in ("cert", "key")}
+        names = {name: variable(f"certificate.{name}") for name in _CERTIFICATE_FLAGS}
         document.put_certificates(certificates, names)
 
 
@@ -162,7 +182,7 @@ def _read_flags(document: _Document, flags: Mapping[str, Any]) -> None:
         else:
             document.put(path, value, _KEYS[path].flag)
     if certificates:
-        document.put_certificates(certificates, {"cert": "--cert", "key": "--key"})
+        document.put_certificates(certificates, _CERTIFICATE_FLAGS)
 
 
 def _refuse_what_is_not_built(document: _Document) -> None:

@@ -130,6 +130,24 @@ class CertificateSection(Section):
         FilePath,
         Key("--key", "PEM private key of the --cert before it.", "a path", "FILE"),
     ]
+    password_file: Annotated[
+        FilePath | None,
+        Key(
+            "--key-password-file",
+            "Its first line decrypts the --key; once for each --cert, or never.",
+            "a path",
+            "FILE",
+        ),
+    ] = None
+    ocsp: Annotated[
+        FilePath | None,
+        Key(
+            "--ocsp",
+            "OCSP response to staple, DER; once for each --cert, or never.",
+            "a path",
+            "FILE",
+        ),
+    ] = None
 
 
 class TlsSection(Section):
@@ -181,6 +199,45 @@ class TlsSection(Section):
             "NAME,…",
         ),
     ] = ("http/1.1",)
+
+    client_auth: Annotated[
+        Literal["off", "optional", "required"],
+        Key(
+            "--client-auth",
+            "Ask clients for a certificate; required: refuse those without.",
+            '"off", "optional" or "required"',
+            "MODE",
+        ),
+    ] = "off"
+    client_ca: Annotated[
+        FilePath | None,
+        Key(
+            "--client-ca",
+            "Authorities of client certificates, PEM.",
+            "a path",
+            "FILE",
+        ),
+    ] = None
+    crl: Annotated[
+        tuple[FilePath, ...],
+        Words,
+        AfterValidator(check_distinct),
+        Key(
+            "--crl",
+            "Revocation lists of those authorities, PEM or DER; repeatable.",
+            "paths",
+            "FILE",
+        ),
+    ] = ()
+    client_depth: Annotated[
+        Count,
+        Field(ge=0, le=6),
+        Key(
+            "--client-depth",
+            "Intermediate certificates between a client's and an authority's, at most.",
+            "a whole number from 0 to 6",
+        ),
+    ] = 6
 
 
 class AsgiSection(Section):

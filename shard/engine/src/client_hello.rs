@@ -21,6 +21,7 @@ const HANDSHAKE_CLIENT_HELLO: u8 = 1;
 const HANDSHAKE_HEADER: usize = 4;
 const TLS13: u16 = 0x0304;
 const EXT_SERVER_NAME: u16 = 0;
+const EXT_ALPN: u16 = 16;
 const EXT_SESSION_TICKET: u16 = 35;
 const EXT_PRE_SHARED_KEY: u16 = 41;
 const EXT_SUPPORTED_VERSIONS: u16 = 43;
@@ -33,6 +34,8 @@ pub struct ClientHello {
     pub server_name: Option<String>,
     /// The client's first choice of cipher suite.
     pub first_suite: Option<u16>,
+    /// Application protocols (RFC 7301 §3.1), in the client's order.
+    pub alpn: Vec<Vec<u8>>,
     /// supported_versions names TLS 1.3 (RFC 8446 §4.2.1).
     pub offers_tls13: bool,
     /// legacy_session_id, if it has the length of ours.
@@ -215,6 +218,7 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
         let data = extensions.vector16()?;
         match kind {
             EXT_SERVER_NAME => hello.server_name = server_name(data)?,
+            EXT_ALPN => hello.alpn = protocols(data)?,
             EXT_SUPPORTED_VERSIONS => hello.offers_tls13 = versions(data)?.contains(&TLS13),
             EXT_SESSION_TICKET => hello.session_ticket = sealed(data.0),
             EXT_PRE_SHARED_KEY => identities(data, &mut hello)?,
@@ -237,6 +241,15 @@ fn server_name(mut data: Fields) -> Option<Option<String>> {
         }
     }
     Some(None)
+}
+
+fn protocols(mut data: Fields) -> Option<Vec<Vec<u8>>> {
+    let mut list = data.vector16()?;
+    let mut names = Vec::new();
+    while !list.is_empty() {
+        names.push(list.vector8()?.0.to_vec());
+    }
+    Some(names)
 }
 
 fn versions(mut data: Fields) -> Option<Vec<u16>> {

@@ -64,13 +64,18 @@ impl Connection {
             let Some((raw, hello)) = inner.unpark() else {
                 return;
             };
-            let host = inner.context.host(hello.server_name.as_deref());
-            let config = host.configuration(&hello, found.is_some());
-            inner.exchange.found = match inner.context.resumption {
-                // It was opened before; the answer says whether it may be used.
+            let context = Arc::clone(&inner.context);
+            let host = context.host(hello.server_name.as_deref());
+            let found = match context.resumption {
+                // It was opened and admitted before; the answer says whether it may be used.
                 Resumption::Tickets { .. } => found.and(inner.exchange.found.take()),
-                _ => found.map(|(id, value)| (id, Value::new(value))),
+                _ => {
+                    let found = found.map(|(id, value)| (id, Value::new(value)));
+                    inner.admitted(host, &hello, found, step)
+                }
             };
+            let config = host.configuration(&hello, found.is_some());
+            inner.exchange.found = found;
             inner.begin(config, &raw, step);
             if std::mem::take(&mut inner.unread) || inner.hangup {
                 inner.receive(step);

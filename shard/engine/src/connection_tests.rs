@@ -11,6 +11,7 @@ use super::*;
 use crate::closing::Closed;
 use crate::context::{Policy, Resumption, VirtualHost, SCOPE_LEN};
 use crate::drbg::process;
+use crate::session_value::SessionFacts;
 use crate::step::Effect;
 
 struct Peers {
@@ -31,6 +32,7 @@ impl Peers {
             names: vec!["localhost".to_owned()],
             chain: vec![made.cert.der().clone()],
             key: PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+            ocsp: None,
             scope: [1; SCOPE_LEN],
         };
         let policy = Policy {
@@ -41,6 +43,7 @@ impl Peers {
             resumption: Resumption::Cache,
             tickets_per_connection: 2,
             ticket_lifetime: 60,
+            client_auth: None,
         };
         let context = Arc::new(Context::new(&[&host], &policy).unwrap());
         let mut roots = RootCertStore::empty();
@@ -96,6 +99,9 @@ fn a_handshake_issues_sessions_and_tells_what_it_agreed_on() {
     assert_eq!(facts.version, "TLSv1.3");
     assert_eq!(facts.server_name.as_deref(), Some("localhost"));
     assert_eq!((scope, entries.len()), (&[1; SCOPE_LEN], 2));
+    for (_, value) in entries {
+        assert_eq!(SessionFacts::read(value), Some(SessionFacts::default()));
+    }
 }
 
 #[test]

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use rustls::server::{NoServerSessionStorage, ServerConfig};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::SupportedProtocolVersion;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use crate::certificates::Certificates;
+use crate::client_auth::{ClientAuth, ClientVerifier};
 use crate::client_hello::ClientHello;
 use crate::exchange::{SessionIds, TicketIds};
 use crate::provider::provider;
 use crate::sealed_tickets::SealedTickets;
+use crate::session_value::SessionFacts;
 use crate::tickets::{mark, Place, TicketKeys};
 
 /// Length of a scope: the part of a session's key that says where it is valid.
@@ -25,6 +28,8 @@ pub struct VirtualHost {
     pub names: Vec<String>,
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
+    /// An OCSP response to staple, DER.
+    pub ocsp: Option<Vec<u8>>,
     pub scope: [u8; SCOPE_LEN],
 }
 
@@ -52,6 +57,7 @@ pub struct Policy {
     pub tickets_per_connection: usize,
     /// Seconds.
     pub ticket_lifetime: u32,
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// Immutable once made; shared by all connections.
@@ -61,10 +67,12 @@ pub struct Context {
     pub tls12: bool,
 }
 
-/// One certificate, with its configurations.
+/// The certificates of one set of names, with their configurations.
 pub struct Host {
     names: Vec<String>,
     pub scope: [u8; SCOPE_LEN],
+    alpn: Vec<Vec<u8>>,
+    verifier: Option<Arc<ClientVerifier>>,
     /// Our order of cipher suites decides.
     ours: Configurations,
     /// The client's does.
@@ -80,7 +88,8 @@ struct Configurations {
 }
 
 impl Context {
-    /// The first host serves clients that name none of them. An error names what is wrong.
+    /// The first host serves clients that name none of them; hosts of the same names and scope are
+    /// served as one. An error names what is wrong.
     pub fn new(hosts: &[&VirtualHost], policy: &Policy) -> Result<Self, String> {
         if hosts.is_empty() {
             return Err("hosts: at least one is needed".into());
@@ -91,9 +100,17 @@ impl Context {
         if policy.ticket_lifetime == 0 || policy.ticket_lifetime > MAX_LIFETIME {
             return Err(format!("ticket_lifetime: 1 to {MAX_LIFETIME} seconds"));
         }
-        let hosts = hosts
+        let mut alike: Vec<Vec<&VirtualHost>> = Vec::new();
+        for host in hosts {
+            let same = |other: &VirtualHost| other.names == host.names && other.scope == host.scope;
+            match alike.iter_mut().find(|others| same(others[0])) {
+                Some(others) => others.push(host),
+                None => alike.push(vec![host]),
+            }
+        }
+        let hosts = alike
             .iter()
-            .map(|host| Host::new(host, policy))
+            .map(|hosts| Host::new(hosts, policy))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             hosts,
@@ -126,19 +143,28 @@ impl Context {
 }
 
 impl Host {
-    fn new(host: &VirtualHost, policy: &Policy) -> Result<Self, String> {
+    /// Of hosts that are alike, in order of preference.
+    fn new(hosts: &[&VirtualHost], policy: &Policy) -> Result<Self, String> {
         let provider = provider(policy.cipher_suites.as_deref(), policy.groups.as_deref())?;
+        let provider = Arc::new(provider);
+        let verifier = policy
+            .client_auth
+            .as_ref()
+            .map(|auth| ClientVerifier::new(auth, &provider).map(Arc::new))
+            .transpose()?;
         let versions: &[&SupportedProtocolVersion] = if policy.tls12 {
             &[&TLS13, &TLS12]
         } else {
             &[&TLS13]
         };
-        let mut base = ServerConfig::builder_with_provider(Arc::new(provider))
+        let mut base = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(|error| format!("cipher_suites, groups: {error}"))?
-            .with_no_client_auth()
-            .with_single_cert(host.chain.clone(), host.key.clone_key())
-            .map_err(|error| format!("key: {error}"))?;
+            .with_client_cert_verifier(match &verifier {
+                Some(verifier) => Arc::clone(verifier) as _,
+                None => WebPkiClientVerifier::no_client_auth(),
+            })
+            .with_cert_resolver(Arc::new(Certificates::new(hosts, &provider)?));
         base.alpn_protocols = policy
             .alpn
             .iter()
@@ -147,17 +173,36 @@ impl Host {
         base.session_storage = Arc::new(NoServerSessionStorage {});
         base.send_tls13_tickets = 0;
         let place = Place {
-            scope: host.scope,
-            certificate: mark(&host.chain[0]),
+            scope: hosts[0].scope,
+            certificate: mark(&hosts[0].chain[0]),
         };
+        let alpn = base.alpn_protocols.clone();
         let theirs = Configurations::new(base.clone(), policy, place);
         base.ignore_client_order = true;
         Ok(Self {
-            names: host.names.clone(),
-            scope: host.scope,
+            names: hosts[0].names.clone(),
+            scope: hosts[0].scope,
+            alpn,
+            verifier,
             ours: Configurations::new(base, policy, place),
             theirs,
         })
+    }
+
+    /// Whether a session found under this host's scope may be resumed by this client, now. To be
+    /// asked before rustls sees the session, wherever it comes from. The error is the reason for a
+    /// full handshake.
+    pub fn admits(&self, session: &[u8], hello: &ClientHello) -> Result<(), &'static str> {
+        let facts = SessionFacts::read(session).ok_or("unreadable")?;
+        let negotiated = self.alpn.iter().find(|name| hello.alpn.contains(name));
+        if facts.alpn != negotiated.map(Vec::as_slice) {
+            return Err("alpn");
+        }
+        match &self.verifier {
+            Some(verifier) => verifier.recheck(&facts.client_chain, UnixTime::now()),
+            None if facts.client_chain.is_empty() => Ok(()),
+            None => Err("client_untrusted"),
+        }
     }
 
     /// How to answer a ClientHello.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::client_hello::ClientHello;
 use crate::context::{Host, Resumption};
+use crate::exchange::Value;
 use crate::state::{Stage, State};
 use crate::step::{Effect, Step};
 use crate::tickets::{Moment, TicketKeys};
@@ -63,7 +64,12 @@ impl State {
             self.begin(host.configuration(&hello, false), &raw, step);
             return;
         };
-        self.exchange.found = Some((ticket, opened.session));
+        let found = self.admitted(host, &hello, Some((ticket, opened.session)), step);
+        if found.is_none() {
+            self.begin(host.configuration(&hello, false), &raw, step);
+            return;
+        }
+        self.exchange.found = found;
         if tls13 && single_use {
             step.effects.push(Effect::TicketOffered {
                 scope: self.scope,
@@ -79,6 +85,27 @@ impl State {
             self.exchange.stamp_ms = opened.issued_ms;
         }
         self.begin(host.configuration(&hello, true), &raw, step);
+    }
+
+    /// A session that was found, if it may still be used.
+    pub fn admitted(
+        &mut self,
+        host: &Host,
+        hello: &ClientHello,
+        found: Option<(Vec<u8>, Value)>,
+        step: &mut Step,
+    ) -> Option<(Vec<u8>, Value)> {
+        let (id, value) = found?;
+        match host.admits(&value, hello) {
+            Ok(()) => Some((id, value)),
+            Err(reason) => {
+                step.effects.push(Effect::SessionRefused {
+                    scope: self.scope,
+                    reason,
+                });
+                None
+            }
+        }
     }
 
     /// The bytes held back and what they offer, if it is parked; a stage has to follow.

@@ -8,6 +8,8 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod certificates;
+pub mod client_auth;
 pub mod client_hello;
 pub mod closing;
 pub mod connection;
@@ -24,6 +26,7 @@ pub mod provider;
 #[cfg(feature = "python")]
 mod python;
 pub mod sealed_tickets;
+pub mod session_value;
 pub mod socket;
 pub mod state;
 pub mod step;

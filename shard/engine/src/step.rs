@@ -24,6 +24,11 @@ pub enum Effect {
         issued_ms: u64,
         expires_ms: u64,
     },
+    /// A session that was found may not be resumed: the handshake goes on in full.
+    SessionRefused {
+        scope: [u8; SCOPE_LEN],
+        reason: &'static str,
+    },
     /// Store these.
     SessionsIssued {
         scope: [u8; SCOPE_LEN],

@@ -42,6 +42,7 @@ class Transport:
         self.reading = True
         self.closed = False
         self.peername: tuple[Any, ...] = ("127.0.0.1", 4711)
+        self.chain: tuple[bytes, ...] = ()
         handler.connection_made(cast("Connection", self))
 
     def write(self, data: bytes) -> None:
@@ -69,7 +70,7 @@ class Transport:
         self.reading = True
 
     def get_extra_info(self, name: str) -> Any:
-        return {"tls": TLS, "peername": self.peername}[name]
+        return {"tls": TLS, "peername": self.peername, "peercert_der": self.chain}[name]
 
 
 class _Answers:
@@ -179,6 +180,7 @@ def test_json_has_the_names_tools_rely_on() -> None:
         "resumption": "cache",
         "sni": "<b>&\"'",
         "alpn": None,
+        "client": None,
         "peer": "127.0.0.1:4711",
     }
 

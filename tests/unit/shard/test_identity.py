@@ -106,7 +106,7 @@ def test_what_is_no_certificate(tmp_path: Path, content: bytes) -> None:
 def test_a_file_without_end(tmp_path: Path) -> None:
     made = self_signed()
     found = refused(*written(tmp_path, b"x" * (2 << 20), made.key_pem))
-    assert "over 1 MiB" in found["certificate.0.cert"]
+    assert "over 1048576 bytes" in found["certificate.0.cert"]
 
 
 def test_a_key_that_cannot_be_read_is_not_quoted(tmp_path: Path) -> None:
@@ -120,7 +120,27 @@ def test_a_key_that_cannot_be_read_is_not_quoted(tmp_path: Path) -> None:
 def test_an_encrypted_key_has_a_remedy(tmp_path: Path) -> None:
     made = self_signed()
     found = refused(*written(tmp_path, made.cert_pem, pem(made.key, b"password")))
-    assert "openssl pkey" in found["certificate.0.key"]
+    assert "--key-password-file" in found["certificate.0.key"]
+
+
+def test_a_password_file_decrypts_the_key(tmp_path: Path) -> None:
+    made = self_signed()
+    cert, key = written(tmp_path, made.cert_pem, pem(made.key, b"password"))
+    password = tmp_path / "password"
+    password.write_bytes(b"password\r\nwhat follows is not read\n")
+    assert (
+        load_identity(cert, key, "x", password).key
+        == load_identity(*written(tmp_path, made.cert_pem, made.key_pem), "x").key
+    )
+    with pytest.raises(SettingsError, match="name no password file"):
+        load_identity(cert, key, "x", password)
+    key.write_bytes(pem(made.key, b"another"))
+    with pytest.raises(SettingsError) as caught:
+        load_identity(cert, key, "x", password)
+    assert "decrypts" in str(caught.value)
+    assert "not read" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"x\.password_file"):
+        load_identity(cert, key, "x", tmp_path / "missing")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_the_engine_is_asked(flags: dict[str, Any]) -> None:
 def test_what_the_engine_says_is_told_with_the_rest() -> None:
     problem = SettingsProblem("tls", "no")
     with pytest.raises(SettingsError) as caught:
-        prepare(load(), "up", Path("/run/x"), engine=lambda _settings, _identities: [problem])
+        prepare(load(), "up", Path("/run/x"), engine=lambda *_: [problem])
     assert problem in caught.value.problems
     assert len(caught.value.problems) == 2
 

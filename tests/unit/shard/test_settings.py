@@ -201,8 +201,6 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
         [server]
         app = "proxy:127.0.0.1:80"
         [tls]
-        client_auth = "required"
-        client_ca = "ca.pem"
         early_data = true
         [sessions]
         store = "redis://127.0.0.1"
@@ -211,8 +209,6 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
     found = problems(config=file)
     assert set(found) == {
         "server.app",
-        "tls.client_auth",
-        "tls.client_ca",
         "tls.early_data",
         "sessions.store",
     }
@@ -220,14 +216,17 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
 
 
 def test_saying_what_holds_anyway_is_no_error(tmp_path: Path) -> None:
-    text = '[tls]\nclient_auth = "off"\nearly_data = false\n[sessions]\nstore = "memory"\n'
+    text = '[tls]\nearly_data = false\n[sessions]\nstore = "memory"\n'
     assert load(config=written(tmp_path, text)) == load()
     assert not set(NOT_BUILT) & {path for path, _, _ in keys()}
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     text = '[[certificate]]\ncert = "c.pem"\nkey = "/abs/k.pem"\n[coordinator]\nkey_dir = "keys"\n'
+    text += '[tls]\nclient_ca = "ca.pem"\ncrl = ["a.crl", "/abs/b.crl"]\n'
     settings = load(config=written(tmp_path, text))
+    assert settings.tls.client_ca == tmp_path / "ca.pem"
+    assert settings.tls.crl == (tmp_path / "a.crl", Path("/abs/b.crl"))
     assert settings.certificate[0].cert == tmp_path / "c.pem"
     assert settings.certificate[0].key == Path("/abs/k.pem")
     assert settings.coordinator.key_dir == tmp_path / "keys"

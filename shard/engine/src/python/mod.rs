@@ -8,8 +8,9 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+use crate::client_auth::{ClientAuth, MAX_DEPTH};
 use crate::connection;
 use crate::context::{self, Policy, Resumption, SCOPE_LEN};
 use crate::ctr_drbg::{DrbgError, MAX_REQUEST};
@@ -23,7 +24,8 @@ mod progress;
 mod tickets;
 
 use progress::{
-    Closed, Established, PeerClosed, Progress, SessionWanted, SessionsIssued, TicketOffered,
+    Closed, Established, PeerClosed, Progress, SessionRefused, SessionWanted, SessionsIssued,
+    TicketOffered,
 };
 use tickets::{TicketKeys, TicketKeysStatus};
 
@@ -35,8 +37,8 @@ mod _engine {
     #[pymodule_export]
     use super::{
         drbg_generate, drbg_reseed, drbg_seed, drbg_status, drbg_zeroize, Closed, Connection,
-        DrbgStatus, Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued,
-        TicketKeys, TicketKeysStatus, TicketOffered, TlsContext, VirtualHost,
+        DrbgStatus, Established, Listener, PeerClosed, Progress, SessionRefused, SessionWanted,
+        SessionsIssued, TicketKeys, TicketKeysStatus, TicketOffered, TlsContext, VirtualHost,
     };
 }
 
@@ -46,12 +48,13 @@ struct VirtualHost(context::VirtualHost);
 #[pymethods]
 impl VirtualHost {
     #[new]
-    #[pyo3(signature = (*, names, chain, key, scope))]
+    #[pyo3(signature = (*, names, chain, key, scope, ocsp = None))]
     fn new(
         names: Vec<String>,
         chain: Vec<Vec<u8>>,
         key: Vec<u8>,
         scope: Vec<u8>,
+        ocsp: Option<Vec<u8>>,
     ) -> PyResult<Self> {
         let key = PrivateKeyDer::try_from(key)
             .map_err(|error| PyValueError::new_err(format!("key: {error}")))?;
@@ -65,9 +68,36 @@ impl VirtualHost {
             names,
             chain: chain.into_iter().map(CertificateDer::from).collect(),
             key,
+            ocsp,
             scope,
         }))
     }
+}
+
+fn client_auth_of(
+    mode: &str,
+    authorities: Vec<Vec<u8>>,
+    crls: Vec<Vec<u8>>,
+    depth: usize,
+) -> PyResult<Option<ClientAuth>> {
+    let required = match mode {
+        "off" => return Ok(None),
+        "optional" => false,
+        "required" => true,
+        _ => {
+            let message = "client_auth: off, optional or required";
+            return Err(PyValueError::new_err(message));
+        }
+    };
+    Ok(Some(ClientAuth {
+        required,
+        authorities: authorities.into_iter().map(CertificateDer::from).collect(),
+        crls: crls
+            .into_iter()
+            .map(CertificateRevocationListDer::from)
+            .collect(),
+        depth,
+    }))
 }
 
 #[pyclass(frozen, module = "shard._engine")]
@@ -78,7 +108,8 @@ impl TlsContext {
     #[new]
     #[pyo3(signature = (hosts, *, min_version = "TLSv1.2", cipher_suites = None, groups = None,
         alpn = Vec::new(), resumption = true, tickets_per_connection = 2, ticket_lifetime = 86400,
-        ticket_keys = None, single_use = false))]
+        ticket_keys = None, single_use = false, client_auth = "off", client_ca = Vec::new(),
+        crl = Vec::new(), client_depth = MAX_DEPTH))]
     // One keyword of Python's signature each.
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -92,6 +123,10 @@ impl TlsContext {
         ticket_lifetime: u32,
         ticket_keys: Option<Bound<'_, TicketKeys>>,
         single_use: bool,
+        client_auth: &str,
+        client_ca: Vec<Vec<u8>>,
+        crl: Vec<Vec<u8>>,
+        client_depth: usize,
     ) -> PyResult<Self> {
         let tls12 = match min_version {
             "TLSv1.2" => true,
@@ -115,6 +150,7 @@ impl TlsContext {
             resumption,
             tickets_per_connection,
             ticket_lifetime,
+            client_auth: client_auth_of(client_auth, client_ca, crl, client_depth)?,
         };
         context::Context::new(&hosts, &policy)
             .map(|context| Self(Arc::new(context)))

@@ -33,6 +33,21 @@ impl SessionWanted {
 }
 
 #[pyclass(frozen, module = "shard._engine")]
+pub struct SessionRefused {
+    scope: [u8; SCOPE_LEN],
+    #[pyo3(get)]
+    reason: &'static str,
+}
+
+#[pymethods]
+impl SessionRefused {
+    #[getter]
+    fn scope<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.scope)
+    }
+}
+
+#[pyclass(frozen, module = "shard._engine")]
 pub struct TicketOffered {
     scope: [u8; SCOPE_LEN],
     id: [u8; ID_LEN],
@@ -166,6 +181,9 @@ fn effect_object(py: Python<'_>, effect: Effect) -> PyResult<Py<PyAny>> {
             },
         )?
         .into_any(),
+        Effect::SessionRefused { scope, reason } => {
+            Py::new(py, SessionRefused { scope, reason })?.into_any()
+        }
         Effect::SessionsIssued {
             scope,
             server_name,
