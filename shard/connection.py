@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shard._engine import Connection as EngineConnection
     from shard._engine import Established
     from shard.apps import Handler
+    from shard.relaying import BackendAddress, Relays
 
 __all__ = ["HIGH_WATER", "LOW_WATER", "Connection", "FlushQueue", "Home", "TlsInfo"]
 
@@ -61,6 +62,8 @@ class Home(Protocol):
 
     worker: str
     mailbox: Mailbox
+    now: float
+    relays: Relays
 
     def start_close(self, connection: Connection) -> None:
         """Begin an orderly close. Reader thread."""
@@ -100,6 +103,7 @@ class Connection:
         "_writer",
         "active",
         "armed",
+        "backend",
         "closing",
         "deadline",
         "edge",
@@ -140,6 +144,7 @@ class Connection:
         self.token = 0
         self.reading = True
         self.edge = 0
+        self.backend = -1
         self.over = False
         self.error: ConnectionClosedError | None = None
         # Set by any thread, acted on by the reader.
@@ -352,6 +357,31 @@ class Connection:
                 handler.resume_writing()
         except Exception as error:  # noqa: BLE001 - the application's; counted and logged there
             self._home.failed(self, error)
+
+    def relay(self) -> None:
+        """Have the engine move all bytes between the client and a backend, without Python.
+
+        For a handler with :class:`~shard.relaying.RelayHandler`'s methods, in ``connection_made``.
+        What it gets of the client afterwards is what came with the handshake, for
+        :meth:`relay_push`. Nothing may be written, before or after.
+        """
+        self._home.relays.start(self)
+
+    def relay_to(self, address: BackendAddress, preface: bytes = b"") -> None:
+        """Connect to a backend; after ``backend_failed``, to another one.
+
+        :param preface: sent before anything of the client.
+        :raises OSError: nothing is there: as ``backend_failed``, but at once.
+        """
+        self._home.relays.connect(self, address, preface, self._home.now)
+
+    def relay_later(self, seconds: float) -> None:
+        """Have ``relay_again`` called when so long has passed, or somewhat later."""
+        self._home.relays.connect_later(self, self._home.now + seconds)
+
+    def relay_push(self, data: bytes) -> None:
+        """Send the backend what came before the relay."""
+        self._home.relays.push(self, data)
 
     def forget_backlog(self) -> None:
         """The connection is over, its descriptor closed: the writer keeps nothing of it."""

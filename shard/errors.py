@@ -24,6 +24,8 @@ from coordinator.errors import ShardError
 __all__ = [
     "AlertReceivedError",
     "AlertSentError",
+    "BackendResetError",
+    "BackendUnavailableError",
     "ConnectionAbortedHereError",
     "ConnectionClosedError",
     "ConnectionResetByPeerError",
@@ -101,6 +103,18 @@ class HandlerRaisedError(ConnectionClosedError):
     reason = "handler_raised"
 
 
+class BackendResetError(ConnectionClosedError):
+    """The backend of a relayed connection reset it, and so the client's was reset."""
+
+    reason = "backend_reset"
+
+
+class BackendUnavailableError(ConnectionClosedError):
+    """No backend could be reached for a relayed connection."""
+
+    reason = "backend_unavailable"
+
+
 class EngineError(ConnectionClosedError):
     """The engine contained a defect of its own to this connection."""
 
@@ -115,6 +129,7 @@ _BY_REASON: Final[dict[str, type[ConnectionClosedError]]] = {
         AlertReceivedError,
         AlertSentError,
         ConnectionAbortedHereError,
+        BackendResetError,
         EngineError,
     )
 }

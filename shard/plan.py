@@ -21,7 +21,7 @@ from shard.curve_keys import ALLOW_LIST, load_allow_list, load_client, load_serv
 from shard.engine_limits import engine_problems
 from shard.identity import Identity, expiry_warnings, load_identity, readable_by_others, scope
 from shard.settings import Address, Settings
-from shard.worker_settings import CurveKeys, HostSettings, WorkerSettings
+from shard.worker_settings import CurveKeys, HostSettings, ProxySettings, WorkerSettings
 
 __all__ = ["Endpoints", "Plan", "Role", "changes_that_need_a_restart", "prepare"]
 
@@ -165,6 +165,9 @@ class Plan:
             log_level=settings.log.level,
             log_format=settings.log.format,
             log_file=self.log_file,
+            proxy=ProxySettings(
+                connect_timeout=settings.proxy.connect_timeout, retries=settings.proxy.retries
+            ),
         )
 
     @property

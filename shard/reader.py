@@ -71,7 +71,12 @@ class Reader:
         self._zmq_context = zmq_context
         self._finished = finished
         self._drain_timeout = settings.drain_timeout
-        self._sweep_every = min(1.0, settings.handshake_timeout / 4, settings.idle_timeout / 4)
+        self._sweep_every = min(
+            1.0,
+            settings.handshake_timeout / 4,
+            settings.idle_timeout / 4,
+            settings.proxy.connect_timeout / 4,
+        )
         self._sweep_at = 0.0
         self._leaving = False
         self._drain_at = math.inf
@@ -153,7 +158,7 @@ class Reader:
             for fd, mask in events:
                 connection = find(fd)
                 if connection is None:
-                    self._other(fd)
+                    self._other(fd, mask)
                 elif connection.reading:
                     connection.active = now
                     step(connection, connection.engine.advance((mask & hangup) != 0))
@@ -180,10 +185,14 @@ class Reader:
         for connection in again:
             serving.advance_again(connection)
 
-    def _other(self, fd: int) -> None:
+    def _other(self, fd: int, mask: int) -> None:
         """An event that is no connection's (or one of a connection closed in this round)."""
         serving = self.serving
-        if fd == self.channel.fd:
+        relayed = serving.relays.by_backend.get(fd)
+        if relayed is not None:
+            relayed.active = serving.now
+            serving.relays.ready(relayed, mask)
+        elif fd == self.channel.fd:
             self.channel.receive(serving.now)
         elif fd == self._mailbox.fileno():
             self._mailbox.woken()

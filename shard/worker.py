@@ -66,7 +66,7 @@ class Worker:
         self._deadline: float | None = None
         self._readers_ended = 0
         self._draining = False
-        factory = apps.load(settings.app)
+        factory = _application(settings)
         context = _tls_context(settings)
         try:
             self._listeners = [Listener(fd) for fd in settings.listeners]
@@ -248,6 +248,14 @@ class Worker:
     def _coordinator_answers(self) -> None:
         for reader in self._readers:
             reader.coordinator_answers()
+
+
+def _application(settings: WorkerSettings) -> apps.Factory:
+    if settings.app.startswith("proxy:"):
+        from shard.apps.proxy import Proxy
+
+        return Proxy(settings.app, settings.proxy)
+    return apps.load(settings.app)
 
 
 def _tls_context(settings: WorkerSettings) -> TlsContext:

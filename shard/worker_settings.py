@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["CurveKeys", "HostSettings", "WorkerSettings"]
+__all__ = ["CurveKeys", "HostSettings", "ProxySettings", "WorkerSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +39,24 @@ class CurveKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """How the TCP proxy reaches its backends.
+
+    :ivar retries: further attempts to connect.
+    """
+
+    connect_timeout: float = 5.0
+    retries: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
     """Everything a worker needs. Durations in seconds, sizes in bytes.
 
     :ivar worker: its id, unique among all workers of the deployment: ``<group>-<slot>.<n>``.
     :ivar group: its supervisor's id.
     :ivar listeners: inherited descriptors of listening sockets.
-    :ivar app: ``hello``, ``echo`` or ``module:attr``.
+    :ivar app: ``hello``, ``echo``, ``proxy:…`` or ``module:attr``.
     """
 
     worker: str
@@ -76,6 +87,7 @@ class WorkerSettings:
     log_level: str
     log_format: str
     log_file: str | None
+    proxy: ProxySettings = ProxySettings()
 
     def to_frame(self) -> dict[str, Any]:
         """As a msgpack-able map."""
@@ -97,5 +109,6 @@ class WorkerSettings:
             )
             for host in frame["hosts"]
         )
+        values["proxy"] = ProxySettings(**frame["proxy"])
         values["curve"] = None if frame["curve"] is None else CurveKeys(**frame["curve"])
         return cls(**values)

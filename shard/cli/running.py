@@ -45,6 +45,7 @@ _RUNTIME_DIR = "server.runtime_dir"
     "certificate",
     "tls",
     "sessions",
+    "proxy",
     "drbg",
     "coordinator",
     "entropy",
@@ -71,7 +72,7 @@ def coordinator(config: Path | None, **parameters: Any) -> None:
 
 @click.command()
 @_config_option
-@setting_options("server", "certificate", "tls", "sessions", "drbg", "coordinator", "log")
+@setting_options("server", "certificate", "tls", "sessions", "proxy", "drbg", "coordinator", "log")
 def worker(config: Path | None, **parameters: Any) -> None:
     """Run workers alone; their coordinator is named by its two endpoints."""
     run("worker", config, flags_given(parameters))

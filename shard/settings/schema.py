@@ -21,6 +21,7 @@ from shard.settings.coordinator_sections import (
     SessionsSection,
 )
 from shard.settings.key import Key
+from shard.settings.proxy_sections import ProxySection
 from shard.settings.worker_sections import (
     CertificateSection,
     DrbgSection,
@@ -42,6 +43,7 @@ class Settings(BaseModel):
     certificate: tuple[CertificateSection, ...] = ()
     tls: TlsSection = Field(default_factory=TlsSection)
     sessions: SessionsSection = Field(default_factory=SessionsSection)
+    proxy: ProxySection = Field(default_factory=ProxySection)
     drbg: DrbgSection = Field(default_factory=DrbgSection)
     coordinator: CoordinatorSection = Field(default_factory=CoordinatorSection)
     entropy: EntropySection = Field(default_factory=EntropySection)
@@ -63,6 +65,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "certificate": CertificateSection,
     "tls": TlsSection,
     "sessions": SessionsSection,
+    "proxy": ProxySection,
     "drbg": DrbgSection,
     "coordinator": CoordinatorSection,
     "entropy": EntropySection,

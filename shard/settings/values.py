@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from shard.settings.backend import parse_backends
+
 __all__ = [
     "Address",
     "Count",
@@ -186,7 +188,10 @@ def check_endpoint(value: str) -> str:
 
 def check_application(value: str) -> str:
     kind, colon, rest = value.partition(":")
-    if kind in ("asgi", "proxy", "wsgi"):
+    if kind == "proxy":
+        parse_backends(rest)
+        return value
+    if kind in ("asgi", "wsgi"):
         raise ValueError(f"{kind}: applications are not available in this version")
     if value in ("hello", "echo"):
         return value

@@ -47,8 +47,8 @@ class ServerSection(Section):
         AfterValidator(check_application),
         Key(
             "--app",
-            "hello, echo, or module:attr (a factory of handlers).",
-            '"hello", "echo" or "module:attr"',
+            "hello, echo, proxy:HOST:PORT, proxy:unix:/path, or module:attr (handlers).",
+            '"hello", "echo", "proxy:HOST:PORT", "proxy:unix:/path" or "module:attr"',
             "APP",
         ),
     ] = "hello"

@@ -11,6 +11,8 @@ pub enum Reason {
     AlertReceived,
     AlertSent,
     Aborted,
+    /// The backend of a relay reset its connection.
+    BackendReset,
     Internal,
 }
 
@@ -23,6 +25,7 @@ impl Reason {
             Self::AlertReceived => "alert_received",
             Self::AlertSent => "alert_sent",
             Self::Aborted => "aborted",
+            Self::BackendReset => "backend_reset",
             Self::Internal => "internal",
         }
     }

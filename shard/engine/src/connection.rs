@@ -46,6 +46,12 @@ impl Connection {
         }
     }
 
+    /// The end of the client's TCP stream shall count as close_notify: a relay's view, as many
+    /// clients never send one.
+    pub fn tolerate_truncation(&self) {
+        self.lock().tolerant = true;
+    }
+
     /// Receive, process, send: once for each readiness event.
     pub fn advance(&self, hangup: bool) -> Step {
         self.step(|inner, step| {

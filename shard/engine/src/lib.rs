@@ -8,6 +8,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod backend;
 pub mod client_hello;
 pub mod closing;
 pub mod connection;
@@ -20,6 +21,7 @@ pub mod outgoing;
 pub mod provider;
 #[cfg(feature = "python")]
 mod python;
+pub mod relay;
 pub mod socket;
 pub mod state;
 pub mod step;

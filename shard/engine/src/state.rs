@@ -64,6 +64,8 @@ pub struct State {
     /// close_notify came.
     pub peer_closed: bool,
     pub peer_eof: bool,
+    /// An end of file counts as close_notify.
+    pub tolerant: bool,
     /// epoll reported a hangup: there is an end of file to find.
     pub hangup: bool,
     /// An edge was reported while parked.
@@ -87,6 +89,7 @@ impl State {
             established: false,
             peer_closed: false,
             peer_eof: false,
+            tolerant: false,
             hangup: false,
             unread: false,
             outcome: None,
@@ -352,6 +355,9 @@ impl State {
                     self.end(Reason::Done, "");
                 } else if self.peer_closed && !self.established {
                     self.end(Reason::Truncated, "closed during the handshake");
+                } else if self.peer_eof && !self.peer_closed && !self.closing && self.tolerant {
+                    self.peer_closed = true;
+                    step.effects.push(Effect::PeerClosed);
                 } else if self.peer_eof && !self.peer_closed && !self.closing {
                     self.end(Reason::Truncated, "closed without close_notify");
                 }

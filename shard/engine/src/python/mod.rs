@@ -17,16 +17,21 @@ use crate::provider::{group_names, suite_names};
 use crate::socket;
 
 mod progress;
+mod relay;
 
-use progress::{Closed, Established, PeerClosed, Progress, SessionWanted, SessionsIssued};
+use progress::{
+    BackendClosed, BackendConnected, BackendFailed, Closed, Established, PeerClosed, Progress,
+    SessionWanted, SessionsIssued,
+};
+use relay::Relay;
 
 #[pymodule]
 mod _engine {
     #[pymodule_export]
     use super::{
-        drbg_generate, drbg_reseed, drbg_seed, drbg_status, Closed, Connection, DrbgStatus,
-        Established, Listener, PeerClosed, Progress, SessionWanted, SessionsIssued, TlsContext,
-        VirtualHost,
+        drbg_generate, drbg_reseed, drbg_seed, drbg_status, BackendClosed, BackendConnected,
+        BackendFailed, Closed, Connection, DrbgStatus, Established, Listener, PeerClosed, Progress,
+        Relay, SessionWanted, SessionsIssued, TlsContext, VirtualHost,
     };
 }
 
@@ -169,7 +174,7 @@ impl Listener {
         let accepted = accepted.transpose()?.unwrap_or_default();
         accepted
             .into_iter()
-            .map(|(made, step)| Ok((Connection(made), Progress::of(py, step)?)))
+            .map(|(made, step)| Ok((Connection(Arc::new(made)), Progress::of(py, step)?)))
             .collect()
     }
 
@@ -179,7 +184,7 @@ impl Listener {
 }
 
 #[pyclass(frozen, module = "shard._engine")]
-struct Connection(connection::Connection);
+struct Connection(Arc<connection::Connection>);
 
 fn host_and_port(address: SocketAddr) -> (String, u16) {
     (address.ip().to_string(), address.port())

@@ -64,6 +64,17 @@ pub struct Established {
 #[pyclass(frozen, module = "shard._engine")]
 pub struct PeerClosed;
 
+#[pyclass(frozen, module = "shard._engine")]
+pub struct BackendConnected;
+
+#[pyclass(frozen, get_all, module = "shard._engine")]
+pub struct BackendFailed {
+    detail: String,
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+pub struct BackendClosed;
+
 #[pyclass(frozen, get_all, module = "shard._engine")]
 pub struct Closed {
     reason: &'static str,
@@ -166,6 +177,9 @@ fn effect_object(py: Python<'_>, effect: Effect) -> PyResult<Py<PyAny>> {
         )?
         .into_any(),
         Effect::PeerClosed => Py::new(py, PeerClosed)?.into_any(),
+        Effect::BackendConnected => Py::new(py, BackendConnected)?.into_any(),
+        Effect::BackendFailed(detail) => Py::new(py, BackendFailed { detail })?.into_any(),
+        Effect::BackendClosed => Py::new(py, BackendClosed)?.into_any(),
         Effect::Closed(closed) => Py::new(
             py,
             Closed {
