@@ -14,10 +14,12 @@ from coordinator.bodies import optional_map
 from coordinator.errors import MessageError
 from coordinator.protocol import ERROR_SHAPE
 
-__all__ = ["DrbgStats", "SupervisorStats", "WorkerStats"]
+__all__ = ["BackendStats", "DrbgStats", "SupervisorStats", "WorkerStats"]
 
 MAX_REASONS: Final = 32
 MAX_WORD_CHARS: Final = 64
+MAX_BACKENDS: Final = 256
+MAX_BACKEND_CHARS: Final = 300
 _MAX_COUNT: Final = 2**63 - 1
 
 
@@ -52,6 +54,40 @@ class DrbgStats:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendStats:
+    """A backend of a worker's TCP proxy.
+
+    :ivar connections: relayed now.
+    :ivar failures: clients' connections that could not be made.
+    """
+
+    up: bool
+    connections: int
+    failures: int
+
+    @classmethod
+    def read_all(cls, body: Mapping[str, Any]) -> dict[str, BackendStats]:
+        """From a heartbeat, by name.
+
+        :raises MessageError: a value is of the wrong kind.
+        """
+        if len(body) > MAX_BACKENDS:
+            raise MessageError(ERROR_SHAPE, f"at most {MAX_BACKENDS} backends")
+        found = {}
+        for name in body:
+            short = isinstance(name, str) and 1 <= len(name) <= MAX_BACKEND_CHARS
+            if not short or not name.isprintable():
+                raise MessageError(ERROR_SHAPE, "a backend's name is short and printable")
+            values = optional_map(body, name)
+            found[name] = cls(
+                up=values.get("up") is True,
+                connections=_count(values, "connections"),
+                failures=_count(values, "failures"),
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """Counters of one worker since its start; `connections` is how many are open now.
 
@@ -73,6 +109,7 @@ class WorkerStats:
     ended: Mapping[str, int] = field(default_factory=dict)
     handler_errors: int = 0
     accept_pauses: int = 0
+    backends: Mapping[str, BackendStats] = field(default_factory=dict)
     drbg: DrbgStats = field(default_factory=DrbgStats)
 
     @classmethod
@@ -97,6 +134,7 @@ class WorkerStats:
             ended=_reasons(optional_map(body, "ended")),
             handler_errors=_count(body, "handler_errors"),
             accept_pauses=_count(body, "accept_pauses"),
+            backends=BackendStats.read_all(optional_map(body, "backends")),
             drbg=DrbgStats.read(optional_map(body, "drbg")),
         )
 

@@ -76,6 +76,8 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
         "accept_pauses": stats.accept_pauses,
         "drbg": asdict(stats.drbg),
     }
+    if stats.backends:
+        view["backends"] = {name: asdict(backend) for name, backend in stats.backends.items()}
     if stats.received_bytes is not None:
         view["bytes"] = {"received": stats.received_bytes, "sent": stats.sent_bytes}
     return view

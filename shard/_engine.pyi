@@ -73,7 +73,8 @@ class Closed:
     reason: str
     """``done`` (close_notify from both, or our orderly close finished), ``truncated`` (the client
     closed TCP without close_notify), ``reset``, ``alert_received``, ``alert_sent``, ``aborted``,
-    ``backend_reset`` (of a relay), ``internal``."""
+    ``proxy_header`` (none came from where one must), ``backend_reset`` (of a relay),
+    ``internal``."""
     alert: str | None
     """The alert's name in RFC 8446 §6 spelling, such as ``handshake_failure``."""
     detail: str
@@ -162,7 +163,12 @@ class TlsContext:
 class Listener:
     """A listening TCP socket, IPv4 or IPv6. Takes the descriptor over and makes it non-blocking."""
 
-    def __new__(cls, fd: int) -> Listener: ...
+    def __new__(cls, fd: int, *, proxy_protocol_from: Sequence[str] = ()) -> Listener:
+        """
+        :param proxy_protocol_from: addresses and networks (``10.0.0.0/8``) whose connections must
+            begin with a PROXY header, version 1 or 2, which tells the client's address.
+        :raises ValueError: one of these is none, or the descriptor.
+        """
     def fileno(self) -> int: ...
     def accept(self, context: TlsContext, limit: int) -> list[tuple[Connection, Progress]]:
         """Up to `limit` new connections, each with its first step taken (as by
@@ -262,12 +268,9 @@ class Relay:
         :param hangup: it had EPOLLRDHUP, EPOLLHUP or EPOLLERR.
         """
     def flush(self) -> int:
-        """Send what is queued for the client.
-
-        :returns: 0: the rest follows by itself.
-        """
+        """Does nothing and returns 0: what the handshake holds goes with the backend's answer."""
     def backlog(self) -> int:
-        """0, as for :meth:`flush`."""
+        """0: a relay flushes by itself."""
     def shutdown(self) -> Progress:
         """Orderly close towards the client, as :meth:`Connection.shutdown`. The backend's socket is
         closed, with a reset if it was not sent everything."""

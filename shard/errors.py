@@ -33,6 +33,7 @@ __all__ = [
     "HandlerRaisedError",
     "HandshakeTimeoutError",
     "IdleTimeoutError",
+    "ProxyHeaderError",
     "ShardError",
     "TruncatedError",
     "closed_error",
@@ -103,6 +104,12 @@ class HandlerRaisedError(ConnectionClosedError):
     reason = "handler_raised"
 
 
+class ProxyHeaderError(ConnectionClosedError):
+    """A connection from a trusted balancer did not begin with a PROXY header."""
+
+    reason = "proxy_header"
+
+
 class BackendResetError(ConnectionClosedError):
     """The backend of a relayed connection reset it, and so the client's was reset."""
 
@@ -129,6 +136,7 @@ _BY_REASON: Final[dict[str, type[ConnectionClosedError]]] = {
         AlertReceivedError,
         AlertSentError,
         ConnectionAbortedHereError,
+        ProxyHeaderError,
         BackendResetError,
         EngineError,
     )

@@ -21,7 +21,13 @@ from shard.curve_keys import ALLOW_LIST, load_allow_list, load_client, load_serv
 from shard.engine_limits import engine_problems
 from shard.identity import Identity, expiry_warnings, load_identity, readable_by_others, scope
 from shard.settings import Address, Settings
-from shard.worker_settings import CurveKeys, HostSettings, ProxySettings, WorkerSettings
+from shard.worker_settings import (
+    CurveKeys,
+    HostSettings,
+    ProxySettings,
+    RouteSettings,
+    WorkerSettings,
+)
 
 __all__ = ["Endpoints", "Plan", "Role", "changes_that_need_a_restart", "prepare"]
 
@@ -165,8 +171,13 @@ class Plan:
             log_level=settings.log.level,
             log_format=settings.log.format,
             log_file=self.log_file,
+            proxy_protocol_from=server.proxy_protocol_from,
             proxy=ProxySettings(
-                connect_timeout=settings.proxy.connect_timeout, retries=settings.proxy.retries
+                **settings.proxy.model_dump(),
+                routes=tuple(
+                    RouteSettings(server_name=route.server_name, backends=route.backend)
+                    for route in settings.route
+                ),
             ),
         )
 

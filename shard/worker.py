@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
@@ -35,6 +35,9 @@ from shard.reader import STOP_WITHIN, Reader
 from shard.resumption import Breaker
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
+
+if TYPE_CHECKING:
+    from shard.apps.proxy import Proxy
 
 __all__ = ["EXIT_DEFECT", "EXIT_NOT_STARTED", "Worker", "main"]
 
@@ -66,10 +69,18 @@ class Worker:
         self._deadline: float | None = None
         self._readers_ended = 0
         self._draining = False
-        factory = _application(settings)
+        self._proxy: Proxy | None = None
+        if settings.app.startswith("proxy:"):
+            from shard.apps.proxy import Proxy
+
+            self._proxy = Proxy(settings.app, settings.proxy)
+        factory = self._proxy or apps.load(settings.app)
         context = _tls_context(settings)
         try:
-            self._listeners = [Listener(fd) for fd in settings.listeners]
+            balancers = settings.proxy_protocol_from
+            self._listeners = [
+                Listener(fd, proxy_protocol_from=balancers) for fd in settings.listeners
+            ]
         except OSError as error:
             raise StartError(f"a listening socket is unusable: {error.strerror}") from error
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -126,6 +137,8 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        if self._proxy is not None:
+            self._proxy.start()
         for thread in (*(w.thread for w in self._writers), *(r.thread for r in self._readers)):
             thread.start()
         self._link.change_state("ready")
@@ -163,6 +176,7 @@ class Worker:
             "accept_pauses": sum(
                 reader.acceptor.exhausted + reader.acceptor.limited for reader in readers
             ),
+            "backends": {} if self._proxy is None else self._proxy.stats(),
             "drbg": self._drbg.stats(time.monotonic()),
         }
 
@@ -248,14 +262,6 @@ class Worker:
     def _coordinator_answers(self) -> None:
         for reader in self._readers:
             reader.coordinator_answers()
-
-
-def _application(settings: WorkerSettings) -> apps.Factory:
-    if settings.app.startswith("proxy:"):
-        from shard.apps.proxy import Proxy
-
-        return Proxy(settings.app, settings.proxy)
-    return apps.load(settings.app)
 
 
 def _tls_context(settings: WorkerSettings) -> TlsContext:

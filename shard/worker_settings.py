@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["CurveKeys", "HostSettings", "ProxySettings", "WorkerSettings"]
+__all__ = ["CurveKeys", "HostSettings", "ProxySettings", "RouteSettings", "WorkerSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +39,35 @@ class CurveKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    """Backends, with commas between them, for a server name in lower case."""
+
+    server_name: str
+    backends: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySettings:
     """How the TCP proxy reaches its backends.
 
     :ivar retries: further attempts to connect.
+    :ivar balance: ``round_robin`` or ``least_connections``.
+    :ivar send_proxy: version of the PROXY header: ``off``, ``v1`` or ``v2``.
+    :ivar health_interval: seconds between checks; 0: none.
+    :ivar rise: good checks until a backend is up.
+    :ivar fall: failures until it is down.
+    :ivar resolve_interval: seconds between lookups of names.
     """
 
     connect_timeout: float = 5.0
     retries: int = 2
+    balance: str = "round_robin"
+    send_proxy: str = "off"
+    health_interval: float = 5.0
+    rise: int = 2
+    fall: int = 3
+    resolve_interval: float = 30.0
+    routes: tuple[RouteSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +77,7 @@ class WorkerSettings:
     :ivar worker: its id, unique among all workers of the deployment: ``<group>-<slot>.<n>``.
     :ivar group: its supervisor's id.
     :ivar listeners: inherited descriptors of listening sockets.
+    :ivar proxy_protocol_from: networks whose connections begin with a PROXY header.
     :ivar app: ``hello``, ``echo``, ``proxy:…`` or ``module:attr``.
     """
 
@@ -88,6 +110,7 @@ class WorkerSettings:
     log_format: str
     log_file: str | None
     proxy: ProxySettings = ProxySettings()
+    proxy_protocol_from: tuple[str, ...] = ()
 
     def to_frame(self) -> dict[str, Any]:
         """As a msgpack-able map."""
@@ -109,6 +132,7 @@ class WorkerSettings:
             )
             for host in frame["hosts"]
         )
-        values["proxy"] = ProxySettings(**frame["proxy"])
+        routes = tuple(RouteSettings(**route) for route in frame["proxy"]["routes"])
+        values["proxy"] = ProxySettings(**frame["proxy"] | {"routes": routes})
         values["curve"] = None if frame["curve"] is None else CurveKeys(**frame["curve"])
         return cls(**values)

@@ -46,6 +46,7 @@ class _Snapshot(Collector):
         yield from _entropy(coordinator["entropy"])
         yield from _deployment(status["server"])
         yield from _workers(status["workers"])
+        yield from _backends(status["workers"])
 
 
 def _gauge(name: str, text: str, value: float) -> _Family:
@@ -160,3 +161,23 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[_Family]:
             age.add_metric([id_], drbg["last_reseed_age"])
     yield from (state, connections, handshakes, hits, misses, breaker)
     yield from (received, sent, ended, errors, pauses, requests, reseeds, age)
+
+
+def _backends(workers: list[dict[str, Any]]) -> Iterator[_Family]:
+    labels = ["worker", "backend"]
+    up = GaugeMetricFamily(
+        "shardtls_worker_backend_up", "1 if the proxy's backend takes connections.", labels=labels
+    )
+    connections = GaugeMetricFamily(
+        "shardtls_worker_backend_connections", "Connections relayed to it.", labels=labels
+    )
+    failures = CounterMetricFamily(
+        "shardtls_worker_backend_failures", "Connections to it that failed.", labels=labels
+    )
+    for worker in workers:
+        for name, backend in worker.get("backends", {}).items():
+            up.add_metric([worker["id"], name], float(backend["up"]))
+            connections.add_metric([worker["id"], name], backend["connections"])
+            failures.add_metric([worker["id"], name], backend["failures"])
+    if up.samples:
+        yield from (up, connections, failures)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, Self
 
-__all__ = ["BackendName", "parse_backends"]
+__all__ = ["BackendName", "is_host_name", "parse_backends"]
 
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_NAME: Final = 253
@@ -48,7 +48,7 @@ class BackendName:
         try:
             parsed = ipaddress.ip_address(bare)
         except ValueError:
-            if bare != host or not _is_name(host):
+            if bare != host or not is_host_name(host):
                 raise ValueError(f"{host!r} is neither an IP address nor a host name") from None
             return cls(host=host.lower(), port=int(port))
         if (bare != host) != (parsed.version == 6):
@@ -93,6 +93,7 @@ def _checked_path(path: str) -> str:
     return path
 
 
-def _is_name(host: str) -> bool:
+def is_host_name(host: str) -> bool:
+    """Whether it could be a DNS name."""
     labels = host.rstrip(".").split(".")
     return len(host) <= _MAX_NAME and all(_LABEL.fullmatch(label) for label in labels)

@@ -21,7 +21,7 @@ from shard.settings.coordinator_sections import (
     SessionsSection,
 )
 from shard.settings.key import Key
-from shard.settings.proxy_sections import ProxySection
+from shard.settings.proxy_sections import ProxySection, RouteSection
 from shard.settings.worker_sections import (
     CertificateSection,
     DrbgSection,
@@ -41,6 +41,7 @@ class Settings(BaseModel):
 
     server: ServerSection = Field(default_factory=ServerSection)
     certificate: tuple[CertificateSection, ...] = ()
+    route: tuple[RouteSection, ...] = ()
     tls: TlsSection = Field(default_factory=TlsSection)
     sessions: SessionsSection = Field(default_factory=SessionsSection)
     proxy: ProxySection = Field(default_factory=ProxySection)

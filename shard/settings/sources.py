@@ -27,6 +27,11 @@ CONFIG_VARIABLE: Final = "SHARDTLS_CONFIG"
 _FOREIGN: Final = re.compile(r"SHARDTLS_(SERVICE_|PORT$|PORT_)")
 """What Kubernetes puts into every container beside a service named ``shardtls``."""
 _KEYS: Final[dict[str, Key]] = {path: key for path, key, _ in keys()}
+_ROUTE_EXPECTS: Final = {
+    "route.server_name": 'a name such as "api.example.org" or "*.example.org"',
+    "route.backend": 'backends such as ["10.0.0.1:80", "unix:/run/app.sock"]',
+}
+"""For what can be written in a file only."""
 _LONGEST_VALUE: Final = 80
 
 
@@ -100,6 +105,7 @@ def load(
         document.problems += [_problem(document, item) for item in error.errors()]
         raise SettingsError(document.problems) from None
     document.problems += _across(document, settings)
+    document.problems += _routes(settings)
     if document.problems:
         raise SettingsError(document.problems)
     return settings
@@ -220,6 +226,19 @@ def _across(document: _Document, settings: Settings) -> list[SettingsProblem]:
     return found
 
 
+def _routes(settings: Settings) -> list[SettingsProblem]:
+    named = [route.server_name for route in settings.route]
+    found = [
+        SettingsProblem(f"route.{number}.server_name", f"{name} is routed twice: remove one")
+        for number, name in enumerate(named)
+        if name in named[:number]
+    ]
+    if named and not settings.server.app.startswith("proxy:"):
+        remedy = "needs --app proxy:HOST:PORT, whose backends serve all other names"
+        found.append(SettingsProblem("route", remedy))
+    return found
+
+
 def _problem(document: _Document, error: Any) -> SettingsProblem:
     location = ".".join(str(part) for part in error["loc"] if not _is_inner(part))
     path = re.sub(r"\.\d+", "", location)
@@ -229,9 +248,11 @@ def _problem(document: _Document, error: Any) -> SettingsProblem:
     origin = document.origins.get(_field(location), _field(location))
     if key is None:
         expected = "a table" if path in SECTIONS else "something else"
-        if path == "certificate":
-            expected = "[[certificate]] tables"
-        return SettingsProblem(origin, f"expected {expected}")
+        if path in ("certificate", "route"):
+            expected = f"[[{path}]] tables"
+        expected = _ROUTE_EXPECTS.get(path, expected)
+        reason = f" ({error['ctx']['error']})" if error["type"] == "value_error" else ""
+        return SettingsProblem(origin, f"expected {expected}{reason}")
     if error["type"] == "missing":
         return SettingsProblem(origin, f"is missing: give {key.expects}")
     reason = f" ({error['ctx']['error']})" if error["type"] == "value_error" else ""
@@ -246,7 +267,7 @@ def _is_inner(part: object) -> bool:
 def _field(location: str) -> str:
     """Without the number of an element of a list."""
     parts = location.split(".")
-    return location if parts[0] == "certificate" else ".".join(parts[:2])
+    return location if parts[0] in ("certificate", "route") else ".".join(parts[:2])
 
 
 def _unknown(location: str) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from shard.settings.backend import parse_backends
+from shard.settings.backend import is_host_name, parse_backends
 
 __all__ = [
     "Address",
@@ -30,7 +30,9 @@ __all__ = [
     "check_application",
     "check_distinct",
     "check_endpoint",
+    "check_network",
     "check_resumption",
+    "check_server_name",
     "parse_duration",
     "parse_size",
 ]
@@ -198,6 +200,20 @@ def check_application(value: str) -> str:
     if colon and all(part.isidentifier() for part in f"{kind}.{rest}".split(".")):
         return value
     raise ValueError("no such application")
+
+
+def check_server_name(value: str) -> str:
+    """A host name in lower case; its first label may be a star, alone."""
+    name = value.strip().lower().rstrip(".")
+    if not is_host_name(name.removeprefix("*.")):
+        raise ValueError("not a host name")
+    return name
+
+
+def check_network(value: str) -> str:
+    """An address or a network, as it is always written."""
+    network = ipaddress.ip_network(value.strip())
+    return str(network)
 
 
 def check_resumption(value: str) -> str:

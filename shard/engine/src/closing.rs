@@ -11,6 +11,8 @@ pub enum Reason {
     AlertReceived,
     AlertSent,
     Aborted,
+    /// What a trusted address sent first is no PROXY header.
+    ProxyHeader,
     /// The backend of a relay reset its connection.
     BackendReset,
     Internal,
@@ -25,6 +27,7 @@ impl Reason {
             Self::AlertReceived => "alert_received",
             Self::AlertSent => "alert_sent",
             Self::Aborted => "aborted",
+            Self::ProxyHeader => "proxy_header",
             Self::BackendReset => "backend_reset",
             Self::Internal => "internal",
         }

@@ -12,14 +12,14 @@ use crate::context::{Policy, VirtualHost, SCOPE_LEN};
 use crate::drbg::process;
 use crate::step::Effect;
 
-struct Peers {
-    server: Connection,
-    client: ClientConnection,
-    wire: UnixStream,
+pub struct Peers {
+    pub server: Connection,
+    pub client: ClientConnection,
+    pub wire: UnixStream,
 }
 
 impl Peers {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let _ = process::seed(&[7; 48], b"test");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let host = VirtualHost {
@@ -70,7 +70,7 @@ impl Peers {
         }
     }
 
-    fn handshake(&mut self) -> Step {
+    pub fn handshake(&mut self) -> Step {
         assert!(self.client_to_server().effects.is_empty());
         self.server_to_client();
         let step = self.client_to_server();

@@ -18,10 +18,13 @@ pub mod established;
 pub mod exchange;
 pub mod kx;
 pub mod outgoing;
+pub mod preamble;
 pub mod provider;
+pub mod proxy_header;
 #[cfg(feature = "python")]
 mod python;
 pub mod relay;
+pub mod relay_state;
 pub mod socket;
 pub mod state;
 pub mod step;

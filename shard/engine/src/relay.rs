@@ -7,15 +7,14 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use socket2::SockRef;
 
 use crate::backend::{self, Address};
 use crate::closing::{Closed, Reason};
 use crate::connection::Connection;
+use crate::relay_state::State;
 use crate::socket;
 use crate::step::{Effect, Step};
 
@@ -32,86 +31,6 @@ thread_local! {
 pub struct Relay {
     client: Arc<Connection>,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    backend: Option<OwnedFd>,
-    /// The backend's TCP handshake is under way.
-    connecting: bool,
-    /// A connection to the backend was made and told of.
-    connected: bool,
-    /// Goes before everything: a PROXY header.
-    preface: Vec<u8>,
-    /// For the backend, which has taken the first `sent` bytes of preface and this together.
-    pending: Vec<u8>,
-    sent: usize,
-    /// An edge of the client's socket is not used up.
-    client_unread: bool,
-    client_hangup: bool,
-    /// The client sends no more.
-    client_ended: bool,
-    /// Nothing is sent to the backend any more.
-    finished: bool,
-    backend_unread: bool,
-    backend_hangup: bool,
-    /// The backend sends no more.
-    backend_ended: bool,
-    /// The backend takes no more: it has reset the connection.
-    backend_broken: bool,
-    /// Nothing is relayed any more; the client's connection comes to its end.
-    closing: bool,
-    /// Nothing comes of it any more.
-    over: bool,
-}
-
-impl State {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.backend.as_ref().map(AsFd::as_fd)
-    }
-
-    fn is_sent(&self) -> bool {
-        self.sent == self.preface.len() + self.pending.len()
-    }
-
-    /// Both directions have come to their ends.
-    fn is_complete(&self) -> bool {
-        self.client_ended && self.finished && self.backend_ended
-    }
-
-    /// Close the backend's socket; with a reset if what it was sent is not all.
-    fn drop_backend(&mut self, reset: bool, step: &mut Step) {
-        if let Some(backend) = self.backend.take() {
-            if reset {
-                socket::reset_on_close(backend.as_fd());
-            }
-            step.effects.push(Effect::BackendClosed);
-        }
-        self.connecting = false;
-        self.pending = Vec::new();
-        self.sent = 0;
-        self.preface = Vec::new();
-    }
-
-    /// An event came while connecting: whether it is done. The event may have been meant for a
-    /// socket that had this descriptor before.
-    fn look_at_connecting(&mut self, step: &mut Step) {
-        let (true, Some(backend)) = (self.connecting, self.backend.as_ref()) else {
-            return;
-        };
-        let socket = SockRef::from(backend);
-        match socket.take_error() {
-            Ok(None) => self.connecting = socket.peer_addr().is_err(),
-            Ok(Some(error)) | Err(error) => self.connect_failed(&error, step),
-        }
-    }
-
-    /// The backend cannot be reached. What is for it is kept, for another.
-    fn connect_failed(&mut self, error: &io::Error, step: &mut Step) {
-        self.backend = None;
-        self.connecting = false;
-        step.effects.push(Effect::BackendFailed(error.to_string()));
-    }
 }
 
 impl Relay {

@@ -1,6 +1,6 @@
 //! The state of a connection, and what each step does to it. Guarded by [`crate::connection`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::context::{Context, SCOPE_LEN};
 use crate::established::Established;
 use crate::exchange::Exchange;
 use crate::outgoing::{Outgoing, ENCRYPT_AHEAD};
+use crate::proxy_header::Announced;
 use crate::socket;
 use crate::step::{Effect, Step};
 
@@ -71,6 +72,10 @@ pub struct State {
     /// An edge was reported while parked.
     pub unread: bool,
     pub outcome: Option<Closed>,
+    /// A PROXY header has to come first: what there is of it.
+    pub header: Option<Vec<u8>>,
+    /// What it said.
+    pub announced: Announced,
 }
 
 impl State {
@@ -93,6 +98,8 @@ impl State {
             hangup: false,
             unread: false,
             outcome: None,
+            header: None,
+            announced: None,
         }
     }
 
@@ -133,7 +140,11 @@ impl State {
         });
     }
 
-    fn process(&mut self, bytes: &[u8], step: &mut Step) {
+    pub fn process(&mut self, bytes: &[u8], step: &mut Step) {
+        if let Some(header) = self.header.take() {
+            self.read_header(header, bytes, step);
+            return;
+        }
         match &mut self.stage {
             Stage::Hello(scanner) => match scanner.feed(bytes) {
                 Scan::Incomplete => {}
@@ -225,10 +236,14 @@ impl State {
             notified = state.peer_has_closed();
             let readable = state.plaintext_bytes_to_read();
             if readable > 0 {
-                let start = step.data.len();
-                step.data.resize(start + readable, 0);
-                // It cannot fail: so many bytes are there.
-                let _ = tls.reader().read_exact(&mut step.data[start..]);
+                step.data.reserve(readable);
+                let mut reader = tls.reader();
+                // An error means that there is no more.
+                while let Ok(chunk @ [_, ..]) = reader.fill_buf() {
+                    step.data.extend_from_slice(chunk);
+                    let length = chunk.len();
+                    reader.consume(length);
+                }
             }
         }
         if !self.established && failure.is_none() && !tls.is_handshaking() {

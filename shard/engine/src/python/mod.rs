@@ -14,6 +14,7 @@ use crate::connection;
 use crate::context::{self, Policy, SCOPE_LEN};
 use crate::drbg::{process, DrbgError, MAX_REQUEST};
 use crate::provider::{group_names, suite_names};
+use crate::proxy_header::Network;
 use crate::socket;
 
 mod progress;
@@ -119,11 +120,15 @@ impl TlsContext {
 }
 
 #[pyclass(frozen, module = "shard._engine")]
-struct Listener(Mutex<Option<OwnedFd>>);
+struct Listener {
+    socket: Mutex<Option<OwnedFd>>,
+    /// Who sends a PROXY header.
+    balancers: Vec<Network>,
+}
 
 impl Listener {
     fn with<T>(&self, work: impl FnOnce(&OwnedFd) -> T) -> Option<T> {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.as_ref().map(work)
     }
 }
@@ -131,14 +136,23 @@ impl Listener {
 #[pymethods]
 impl Listener {
     #[new]
-    fn new(fd: i32) -> PyResult<Self> {
+    #[pyo3(signature = (fd, *, proxy_protocol_from = Vec::new()))]
+    fn new(fd: i32, proxy_protocol_from: Vec<String>) -> PyResult<Self> {
+        let balancers = proxy_protocol_from.iter().map(|text| {
+            Network::parse(text)
+                .ok_or_else(|| PyValueError::new_err(format!("proxy_protocol_from: {text}")))
+        });
+        let balancers = balancers.collect::<PyResult<Vec<_>>>()?;
         if fd < 0 {
             return Err(PyValueError::new_err("fd: an open descriptor"));
         }
         // SAFETY: the caller hands the descriptor over; from here on it is closed only by us.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         socket::set_nonblocking(socket.as_fd())?;
-        Ok(Self(Mutex::new(Some(socket))))
+        Ok(Self {
+            socket: Mutex::new(Some(socket)),
+            balancers,
+        })
     }
 
     fn fileno(&self) -> i32 {
@@ -159,6 +173,9 @@ impl Listener {
                         Ok(Some((socket, peer))) => {
                             let context = Arc::clone(&context.0);
                             let made = connection::Connection::new(socket, peer, context);
+                            if self.balancers.iter().any(|net| net.contains(peer.ip())) {
+                                made.expect_header();
+                            }
                             let step = made.advance(false);
                             accepted.push((made, step));
                         }
@@ -179,7 +196,7 @@ impl Listener {
     }
 
     fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -194,7 +211,7 @@ fn host_and_port(address: SocketAddr) -> (String, u16) {
 impl Connection {
     #[getter]
     fn peername(&self) -> (String, u16) {
-        host_and_port(self.0.peer)
+        host_and_port(self.0.peer())
     }
 
     #[getter]

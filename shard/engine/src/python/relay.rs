@@ -41,7 +41,7 @@ impl Relay {
 
     #[getter]
     fn peername(&self) -> (String, u16) {
-        host_and_port(self.0.client().peer)
+        host_and_port(self.0.client().peer())
     }
 
     #[getter]
@@ -83,12 +83,12 @@ impl Relay {
         Progress::of(py, step)
     }
 
-    fn flush(&self, py: Python<'_>) -> usize {
-        py.detach(|| self.0.client().flush());
+    #[allow(clippy::unused_self)] // As a connection's, for its reader.
+    fn flush(&self) -> usize {
         0
     }
 
-    #[allow(clippy::unused_self)] // Python's interface is that of a connection.
+    #[allow(clippy::unused_self)]
     fn backlog(&self) -> usize {
         0
     }
