@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
-__all__ = ["Backend", "exactly", "reset", "unanswering"]
+__all__ = ["Backend", "exactly", "exchange", "reset", "unanswering"]
 
 TIMEOUT: Final = 5.0
+Took: TypeAlias = Callable[[bytes], object]
 
 
 class Backend:
@@ -25,6 +29,11 @@ class Backend:
             self._listening.listen()
             self.name = f"unix:{path}"
         self._listening.settimeout(TIMEOUT)
+
+    @property
+    def app(self) -> str:
+        """The application that proxies to it."""
+        return f"proxy:{self.name}"
 
     @property
     def port(self) -> int:
@@ -55,6 +64,37 @@ def exactly(stream: socket.socket, count: int) -> bytes:
         assert chunk, f"end after {len(received)} of {count} bytes"
         received += chunk
     return bytes(received)
+
+
+def exchange(tls: ssl.SSLSocket, blocks: Iterator[bytes], count: int, took: Took) -> None:
+    """Send `blocks` and receive `count` bytes at the same time, in this one thread: OpenSSL's
+    connections are not for two at once.
+
+    :param took: gets what comes.
+    """
+    tls.setblocking(False)
+    waiting = next(blocks, b"")
+    while waiting or count:
+        idle = True
+        if waiting:
+            try:
+                waiting = waiting[tls.send(waiting) :] or next(blocks, b"")
+                idle = False
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                pass
+        if count:
+            try:
+                block = tls.recv(min(count, 256 * 1024))
+                assert block, f"end with {count} bytes missing"
+                took(block)
+                count -= len(block)
+                idle = False
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                pass
+        if idle:
+            ready = select.select([tls], [tls] if waiting else [], [], TIMEOUT)
+            assert any(ready), "nothing moves"
+    tls.settimeout(TIMEOUT)
 
 
 def reset(stream: socket.socket) -> None:

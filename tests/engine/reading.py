@@ -204,7 +204,7 @@ def serving(
     if sndbuf is not None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
     address = listening.getsockname()[:2]
-    listener = Listener(listening.detach())
+    listener = Listener(listening.detach(), proxy_protocol_from=settings.proxy_protocol_from)
     capacity = Capacity(settings.max_connections)
     writers = [Writer(f"writer-{i}", settings.idle_timeout) for i in range(settings.writers)]
     zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

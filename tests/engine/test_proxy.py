@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import ssl
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from shard.apps.proxy import Proxy
 from shard.worker_settings import ProxySettings
-from tests.backends import Backend, exactly, reset, unanswering
+from tests.backends import Backend, exactly, exchange, reset, unanswering
 from tests.certificates import Certificate
 from tests.client import VERSIONS
 from tests.engine.reading import Serving, connect, serving
@@ -133,13 +134,14 @@ def test_bytes_go_both_ways(
                 assert exactly(behind, 5) == b"first"
                 behind.sendall(b"second")
                 assert exactly(client, 6) == b"second"
-                sending = [send_in_background(client, 100), send_in_background(behind, 100)]
+                came = hashlib.sha256()
+                sending = send_in_background(behind, 100)
                 receiving = threading.Thread(target=check_pattern, args=(behind, 100 * len(BLOCK)))
                 receiving.start()
-                check_pattern(client, 100 * len(BLOCK))
+                exchange(client, iter([BLOCK] * 100), 100 * len(BLOCK), came.update)
+                assert came.digest() == hashlib.sha256(BLOCK * 100).digest()
                 receiving.join()
-                for thread in sending:
-                    thread.join()
+                sending.join()
                 behind.shutdown(socket.SHUT_WR)
                 assert client.recv(1) == b""
 
