@@ -113,6 +113,9 @@ class Progress:
     """Bytes of the handshake wait to go out with the answer to `data`: if the application has
     not written by the end of its turn, call :meth:`Connection.flush`."""
 
+NOTHING: Progress
+"""What every step returns that brought nothing: compare with ``is``."""
+
 @final
 class VirtualHost:
     """One certificate with what it is for. Immutable (PolarSSL's rule for ``x509_crt``)."""
@@ -261,11 +264,10 @@ class Relay:
         """Data of the client that was received before the relay was made."""
     def advance(self, hangup: bool) -> Progress:
         """The client's socket is ready; see :meth:`Connection.advance`."""
-    def backend_ready(self, readable: bool, hangup: bool) -> Progress:
+    def backend_ready(self, events: int) -> Progress:
         """The backend's socket is ready.
 
-        :param readable: the event had EPOLLIN.
-        :param hangup: it had EPOLLRDHUP, EPOLLHUP or EPOLLERR.
+        :param events: what epoll said of it.
         """
     def flush(self) -> int:
         """Does nothing and returns 0: what the handshake holds goes with the backend's answer."""

@@ -26,6 +26,7 @@ from shard.apps import Factory
 from shard.channel import SessionsChannel
 from shard.connection import Connection
 from shard.mailbox import Mailbox
+from shard.relaying import relay_of
 from shard.resumption import Breaker
 from shard.serving import HANGUP, Serving
 from shard.worker_settings import WorkerSettings
@@ -191,7 +192,7 @@ class Reader:
         relayed = serving.relays.by_backend.get(fd)
         if relayed is not None:
             relayed.active = serving.now
-            serving.relays.ready(relayed, mask)
+            serving.step(relayed, relay_of(relayed).backend_ready(mask))
         elif fd == self.channel.fd:
             self.channel.receive(serving.now)
         elif fd == self._mailbox.fileno():

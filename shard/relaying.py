@@ -16,11 +16,9 @@ from shard._engine import BackendClosed, BackendConnected, BackendFailed, Progre
 if TYPE_CHECKING:
     from shard.connection import Connection
 
-__all__ = ["BackendAddress", "RelayHandler", "Relays"]
+__all__ = ["BackendAddress", "RelayHandler", "Relays", "relay_of"]
 
 _EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-_HANGUP: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_READABLE: Final = select.EPOLLIN
 
 BackendAddress = tuple[str, int] | str
 """(IP address, port), or the path of a Unix socket."""
@@ -80,7 +78,7 @@ class Relays:
 
         :raises OSError: there is nothing at `address`.
         """
-        fd = _relay(connection).connect(address, preface)
+        fd = relay_of(connection).connect(address, preface)
         connection.backend = fd
         self.by_backend[fd] = connection
         self._epoll.register(fd, _EDGES)
@@ -92,12 +90,7 @@ class Relays:
 
     def push(self, connection: Connection, data: bytes) -> None:
         """Data that came before the relay, with the end of the handshake."""
-        self._step(connection, _relay(connection).push(data))
-
-    def ready(self, connection: Connection, mask: int) -> None:
-        """An event of a backend's socket."""
-        relay = _relay(connection)
-        self._step(connection, relay.backend_ready(mask & _READABLE != 0, mask & _HANGUP != 0))
+        self._step(connection, relay_of(connection).push(data))
 
     def effect(self, connection: Connection, effect: Any) -> None:
         """Carry out an effect of the engine, if it is one of a relay's."""
@@ -127,7 +120,7 @@ class Relays:
                 break
             due.append(self.by_backend[fd])
         for connection in due:
-            _relay(connection).give_up()
+            relay_of(connection).give_up()
             self.forget(connection)
             self._tell(connection, lambda handler: handler.backend_failed("no answer"))
         if self._later:
@@ -148,5 +141,6 @@ class Relays:
             self._failed(connection, error)
 
 
-def _relay(connection: Connection) -> Relay:
+def relay_of(connection: Connection) -> Relay:
+    """The engine of a relayed connection."""
     return cast("Relay", connection.engine)

@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from coordinator.log import get_logger
-from shard._engine import Closed, Established, PeerClosed, Progress, SessionsIssued, SessionWanted
+from shard._engine import (
+    NOTHING,
+    Closed,
+    Established,
+    PeerClosed,
+    Progress,
+    SessionsIssued,
+    SessionWanted,
+)
 from shard._engine import Connection as EngineConnection
 from shard.apps import Factory
 from shard.connection import Connection
@@ -104,6 +112,8 @@ class Serving:
 
     def step(self, connection: Connection, progress: Progress) -> None:
         """Carry out what a step of the engine returned."""
+        if progress is NOTHING:
+            return
         effects = progress.effects
         if effects:
             self._before_data(connection, effects)

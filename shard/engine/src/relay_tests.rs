@@ -46,7 +46,7 @@ impl Relayed {
         stream
             .set_read_timeout(Some(Duration::from_secs(5)))
             .unwrap();
-        (stream, self.relay.backend_ready(false, false))
+        (stream, self.relay.backend_ready(libc::EPOLLOUT))
     }
 
     fn client_sends(&mut self, data: &[u8]) -> Step {
@@ -98,7 +98,7 @@ fn the_preface_goes_first_then_what_came_before_then_the_rest() {
     relayed.client_sends(b"after");
     assert_eq!(exactly(&mut backend, 18), b"PROXY before after");
     backend.write_all(b"answer").unwrap();
-    relayed.relay.backend_ready(true, false);
+    relayed.relay.backend_ready(libc::EPOLLIN);
     assert_eq!(relayed.client_reads(), b"answer");
 }
 
@@ -116,7 +116,7 @@ fn both_ends_in_either_order_are_an_orderly_close() {
                 assert_eq!(backend.read(&mut [0]).unwrap(), 0);
             } else {
                 socket::shut_sending(backend.as_fd());
-                last = relayed.relay.backend_ready(true, true);
+                last = relayed.relay.backend_ready(libc::EPOLLIN | libc::EPOLLHUP);
                 relayed.client_reads();
                 assert!(relayed.client.reader().read(&mut [0]).is_ok_and(|n| n == 0));
             }
@@ -136,7 +136,7 @@ fn an_end_without_close_notify_is_one_for_the_backend() {
     assert_eq!(exactly(&mut backend, 4), b"last");
     assert_eq!(backend.read(&mut [0]).unwrap(), 0);
     backend.write_all(b"answer").unwrap();
-    relayed.relay.backend_ready(true, false);
+    relayed.relay.backend_ready(libc::EPOLLIN);
     assert_eq!(relayed.client_reads(), b"answer");
 }
 
@@ -148,7 +148,7 @@ fn a_backend_that_refuses_is_told_and_another_gets_everything() {
     drop(nobody);
     relayed.relay.push(b"kept");
     relayed.relay.connect(&address, b"first ".to_vec()).unwrap();
-    let step = relayed.relay.backend_ready(true, true);
+    let step = relayed.relay.backend_ready(libc::EPOLLIN | libc::EPOLLHUP);
     assert!(matches!(
         step.effects.as_slice(),
         [Effect::BackendFailed(_)]
@@ -172,7 +172,11 @@ fn an_event_meant_for_another_socket_is_no_connection() {
         .relay
         .connect(&Address::Tcp(address), Vec::new())
         .unwrap();
-    assert!(relayed.relay.backend_ready(true, true).effects.is_empty());
+    assert!(relayed
+        .relay
+        .backend_ready(libc::EPOLLIN | libc::EPOLLHUP)
+        .effects
+        .is_empty());
     relayed.relay.give_up();
     relayed.relay.push(b"kept");
     let (mut backend, _) = relayed.connect(b"");
@@ -185,7 +189,7 @@ fn a_reset_of_the_backend_is_one_for_the_client() {
     let (backend, _) = relayed.connect(b"");
     socket::reset_on_close(backend.as_fd());
     drop(backend);
-    let step = relayed.relay.backend_ready(true, true);
+    let step = relayed.relay.backend_ready(libc::EPOLLIN | libc::EPOLLHUP);
     assert_eq!(closed(&step), Some(Reason::BackendReset));
     assert!(relayed
         .client
@@ -220,7 +224,7 @@ fn a_client_is_not_read_while_the_backend_takes_nothing() {
     let mut buffer = vec![0; CHUNK];
     while received < sent {
         received += backend.read(&mut buffer).unwrap();
-        relayed.relay.backend_ready(false, false);
+        relayed.relay.backend_ready(libc::EPOLLOUT);
         while relayed.client.wants_write() && relayed.client.write_tls(&mut relayed.wire).is_ok() {}
         relayed.relay.advance(false);
     }
@@ -240,7 +244,7 @@ fn a_backend_is_not_read_while_the_client_takes_nothing() {
             Err(_) if relayed.relay.client.backlog() > 0 => break,
             Err(_) => {}
         }
-        relayed.relay.backend_ready(true, false);
+        relayed.relay.backend_ready(libc::EPOLLIN);
     }
     assert!(relayed.relay.client.backlog() <= 2 * CHUNK);
     let mut received = 0;

@@ -28,12 +28,19 @@ use relay::Relay;
 
 #[pymodule]
 mod _engine {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::{
         drbg_generate, drbg_reseed, drbg_seed, drbg_status, BackendClosed, BackendConnected,
         BackendFailed, Closed, Connection, DrbgStatus, Established, Listener, PeerClosed, Progress,
         Relay, SessionWanted, SessionsIssued, TlsContext, VirtualHost,
     };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("NOTHING", super::Progress::nothing(module.py())?)
+    }
 }
 
 #[pyclass(frozen, module = "shard._engine")]

@@ -98,11 +98,16 @@ static NOTHING: PyOnceLock<Py<Progress>> = PyOnceLock::new();
 impl Progress {
     pub fn of(py: Python<'_>, step: Step) -> PyResult<Py<Self>> {
         if step.is_nothing() {
-            return NOTHING
-                .get_or_try_init(py, || Py::new(py, Self::made(py, Step::default())?))
-                .map(|nothing| nothing.clone_ref(py));
+            return Self::nothing(py);
         }
         Py::new(py, Self::made(py, step)?)
+    }
+
+    /// The one that brought nothing.
+    pub fn nothing(py: Python<'_>) -> PyResult<Py<Self>> {
+        NOTHING
+            .get_or_try_init(py, || Py::new(py, Self::made(py, Step::default())?))
+            .map(|nothing| nothing.clone_ref(py))
     }
 
     fn made(py: Python<'_>, step: Step) -> PyResult<Self> {

@@ -73,13 +73,8 @@ impl Relay {
         Progress::of(py, step)
     }
 
-    fn backend_ready(
-        &self,
-        py: Python<'_>,
-        readable: bool,
-        hangup: bool,
-    ) -> PyResult<Py<Progress>> {
-        let step = py.detach(|| self.0.backend_ready(readable, hangup));
+    fn backend_ready(&self, py: Python<'_>, events: i32) -> PyResult<Py<Progress>> {
+        let step = py.detach(|| self.0.backend_ready(events));
         Progress::of(py, step)
     }
 
