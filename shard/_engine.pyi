@@ -166,10 +166,18 @@ class TlsContext:
 class Listener:
     """A listening TCP socket, IPv4 or IPv6. Takes the descriptor over and makes it non-blocking."""
 
-    def __new__(cls, fd: int, *, proxy_protocol_from: Sequence[str] = ()) -> Listener:
+    def __new__(
+        cls,
+        fd: int,
+        *,
+        proxy_protocol_from: Sequence[str] = (),
+        tolerate_truncation: bool = False,
+    ) -> Listener:
         """
         :param proxy_protocol_from: addresses and networks (``10.0.0.0/8``) whose connections must
             begin with a PROXY header, version 1 or 2, which tells the client's address.
+        :param tolerate_truncation: the end of a client's TCP stream after its handshake counts as
+            close_notify, as for a :class:`Relay`, even if it comes before that is made.
         :raises ValueError: one of these is none, or the descriptor.
         """
     def fileno(self) -> int: ...

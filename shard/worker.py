@@ -77,9 +77,13 @@ class Worker:
         factory = self._proxy or apps.load(settings.app)
         context = _tls_context(settings)
         try:
-            balancers = settings.proxy_protocol_from
             self._listeners = [
-                Listener(fd, proxy_protocol_from=balancers) for fd in settings.listeners
+                Listener(
+                    fd,
+                    proxy_protocol_from=settings.proxy_protocol_from,
+                    tolerate_truncation=self._proxy is not None,
+                )
+                for fd in settings.listeners
             ]
         except OSError as error:
             raise StartError(f"a listening socket is unusable: {error.strerror}") from error

@@ -6,6 +6,7 @@ told of the client, and what is done when it cannot be reached.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,6 +26,10 @@ __all__ = ["BACK_OFF", "Proxy"]
 BACK_OFF: Final = 0.5
 """Seconds before all backends are tried again, at least."""
 
+_OURS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+"""What says nothing of the backend: this process has no descriptor, memory or port left."""
 _HEADERS: Final[dict[str, Callable[[ClientFacts], bytes] | None]] = {
     "off": None,
     "v1": header_v1,
@@ -119,7 +124,7 @@ class _Proxied:
         self._transport.relay_push(data)
 
     def eof_received(self) -> bool:
-        """Never called: a relay takes the client's end for its own."""
+        """Of an end that came with the handshake; the relay has taken it for its own."""
         return True
 
     def pause_writing(self) -> None:
@@ -139,11 +144,15 @@ class _Proxied:
         self._tried.clear()
 
     def backend_failed(self, detail: str) -> None:
-        backend = self._backend
-        if backend is not None:
-            backend.failed(detail)
-            backend.given_back()
-            self._tried.append(backend)
+        if self._backend is not None:
+            self._backend.failed(detail)
+        self._next(detail)
+
+    def _next(self, detail: str) -> None:
+        """Try another backend, or all of them again later, or give up."""
+        if self._backend is not None:
+            self._backend.given_back()
+            self._tried.append(self._backend)
             self._backend = None
         if not self._left:
             self._transport.error = BackendUnavailableError(detail=detail)
@@ -166,7 +175,10 @@ class _Proxied:
         try:
             self._transport.relay_to(address, self._preface)
         except OSError as error:
-            self.backend_failed(str(error.strerror))
+            if error.errno in _OURS:
+                self._next(str(error.strerror))
+            else:
+                self.backend_failed(str(error.strerror))
 
 
 def _facts(transport: Connection) -> ClientFacts:

@@ -64,9 +64,9 @@ class Resolver:
                 _log.warning("backend's name is not resolved", backend=str(name), reason=str(error))
             return
         self._complained.discard(backend)
-        backend.addresses = tuple(
-            dict.fromkeys((str(item[4][0]), int(item[4][1])) for item in found)
-        )
+        addresses = ((str(item[4][0]), int(item[4][1])) for item in found)
+        # Of link-local addresses with a zone (fe80::1%eth0) the engine knows nothing.
+        backend.addresses = tuple(dict.fromkeys(item for item in addresses if "%" not in item[0]))
 
 
 class Checker:

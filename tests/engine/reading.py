@@ -181,12 +181,14 @@ def serving(
     prepare: Callable[[Recorder], None] = lambda _recorder: None,
     host: str = "127.0.0.1",
     sndbuf: int | None = None,
+    tolerant: bool = False,
     **changes: Any,
 ) -> Iterator[Serving]:
     """Serve until the end of the block, then stop and check that every thread ended.
 
     :param factory: default: :class:`Recorder`, after `prepare`.
     :param sndbuf: of the accepted sockets, to make a backlog soon.
+    :param tolerant: the end of a client's TCP stream counts as close_notify.
     :param changes: of the settings.
     """
     seed_once()
@@ -204,7 +206,11 @@ def serving(
     if sndbuf is not None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
     address = listening.getsockname()[:2]
-    listener = Listener(listening.detach(), proxy_protocol_from=settings.proxy_protocol_from)
+    listener = Listener(
+        listening.detach(),
+        proxy_protocol_from=settings.proxy_protocol_from,
+        tolerate_truncation=tolerant,
+    )
     capacity = Capacity(settings.max_connections)
     writers = [Writer(f"writer-{i}", settings.idle_timeout) for i in range(settings.writers)]
     zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

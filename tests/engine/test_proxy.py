@@ -33,7 +33,9 @@ def proxying(
 ) -> Iterator[Serving]:
     settings = proxy or ProxySettings(connect_timeout=0.2, retries=0)
     application = Proxy("proxy:" + ",".join(backends), settings)
-    with serving(certificate, factory=application, proxy=settings, **changes) as served:
+    with serving(
+        certificate, factory=application, proxy=settings, tolerant=True, **changes
+    ) as served:
         yield served
         eventually(
             lambda: not served.reader.serving.connections, within=TIMEOUT, what="no connection left"
@@ -343,3 +345,27 @@ def test_a_worker_that_stops_closes_in_order(certificate: Certificate) -> None:
         it.served.reader.stop()
         assert it.client.recv(1) == b""
         assert it.behind.recv(1) == b""
+
+
+def test_a_client_that_ends_at_once_is_heard(certificate: Certificate) -> None:
+    """Its request and its end may come with the last bytes of its handshake."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with Backend() as backend, proxying(certificate, backend.name) as served:
+        for notify in (True, False):
+            tls = certificate.trust().wrap_bio(incoming, outgoing, server_hostname="localhost")
+            with socket.create_connection(served.address, timeout=TIMEOUT) as plain:
+                with pytest.raises(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                plain.sendall(outgoing.read())
+                incoming.write(plain.recv(65536))
+                tls.do_handshake()
+                tls.write(b"all")
+                if notify:
+                    with pytest.raises(ssl.SSLWantReadError):
+                        tls.unwrap()
+                plain.sendall(outgoing.read())
+                plain.shutdown(socket.SHUT_WR)
+                with backend.accept() as behind:
+                    assert exactly(behind, 3) == b"all"
+                    assert behind.recv(1) == b""
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

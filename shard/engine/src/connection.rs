@@ -61,9 +61,11 @@ impl Connection {
     }
 
     /// The end of the client's TCP stream shall count as close_notify: a relay's view, as many
-    /// clients never send one.
-    pub fn tolerate_truncation(&self) {
-        self.lock().tolerant = true;
+    /// clients never send one. Returns whether the client has ended already.
+    pub fn tolerate_truncation(&self) -> bool {
+        let mut inner = self.lock();
+        inner.tolerant = true;
+        inner.peer_closed
     }
 
     /// Receive, process, send: once for each readiness event.

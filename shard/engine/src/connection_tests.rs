@@ -57,14 +57,14 @@ impl Peers {
     }
 
     /// The client sends all it has; the server takes a step.
-    fn client_to_server(&mut self) -> Step {
+    pub fn client_to_server(&mut self) -> Step {
         while self.client.wants_write() {
             self.client.write_tls(&mut self.wire).unwrap();
         }
         self.server.advance(false)
     }
 
-    fn server_to_client(&mut self) {
+    pub fn server_to_client(&mut self) {
         while self.client.read_tls(&mut self.wire).is_ok_and(|n| n > 0) {
             self.client.process_new_packets().unwrap();
         }

@@ -42,10 +42,13 @@ pub struct Relay {
 
 impl Relay {
     pub fn new(client: Arc<Connection>) -> Self {
-        client.tolerate_truncation();
+        let state = State {
+            client_ended: client.tolerate_truncation(),
+            ..State::default()
+        };
         Self {
             client,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(state),
         }
     }
 

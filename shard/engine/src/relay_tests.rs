@@ -254,3 +254,33 @@ fn a_backend_is_not_read_while_the_client_takes_nothing() {
     }
     assert_eq!(received, sent);
 }
+
+#[test]
+fn an_end_that_came_with_the_handshake_is_passed_on() {
+    for notify in [true, false] {
+        let mut peers = Peers::new();
+        peers.server.tolerate_truncation();
+        peers.client_to_server();
+        peers.server_to_client();
+        peers.client.writer().write_all(b"all").unwrap();
+        if notify {
+            peers.client.send_close_notify();
+        }
+        while peers.client.wants_write() {
+            peers.client.write_tls(&mut peers.wire).unwrap();
+        }
+        peers.wire.shutdown(std::net::Shutdown::Write).unwrap();
+        let step = peers.server.advance(true);
+        assert_eq!(closed(&step), None);
+        assert_eq!(step.data, b"all");
+        let relay = Relay::new(Arc::new(peers.server));
+        relay.push(&step.data);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        relay.connect(&address, Vec::new()).unwrap();
+        let (mut backend, _) = listener.accept().unwrap();
+        relay.backend_ready(libc::EPOLLOUT);
+        assert_eq!(exactly(&mut backend, 3), b"all");
+        assert_eq!(backend.read(&mut [0]).unwrap(), 0);
+    }
+}

@@ -370,10 +370,12 @@ impl State {
                     self.end(Reason::Done, "");
                 } else if self.peer_closed && !self.established {
                     self.end(Reason::Truncated, "closed during the handshake");
-                } else if self.peer_eof && !self.peer_closed && !self.closing && self.tolerant {
-                    self.peer_closed = true;
-                    step.effects.push(Effect::PeerClosed);
                 } else if self.peer_eof && !self.peer_closed && !self.closing {
+                    if self.tolerant && self.established {
+                        self.peer_closed = true;
+                        step.effects.push(Effect::PeerClosed);
+                        return;
+                    }
                     self.end(Reason::Truncated, "closed without close_notify");
                 }
             }

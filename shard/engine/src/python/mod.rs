@@ -131,6 +131,7 @@ struct Listener {
     socket: Mutex<Option<OwnedFd>>,
     /// Who sends a PROXY header.
     balancers: Vec<Network>,
+    tolerant: bool,
 }
 
 impl Listener {
@@ -143,8 +144,8 @@ impl Listener {
 #[pymethods]
 impl Listener {
     #[new]
-    #[pyo3(signature = (fd, *, proxy_protocol_from = Vec::new()))]
-    fn new(fd: i32, proxy_protocol_from: Vec<String>) -> PyResult<Self> {
+    #[pyo3(signature = (fd, *, proxy_protocol_from = Vec::new(), tolerate_truncation = false))]
+    fn new(fd: i32, proxy_protocol_from: Vec<String>, tolerate_truncation: bool) -> PyResult<Self> {
         let balancers = proxy_protocol_from.iter().map(|text| {
             Network::parse(text)
                 .ok_or_else(|| PyValueError::new_err(format!("proxy_protocol_from: {text}")))
@@ -159,6 +160,7 @@ impl Listener {
         Ok(Self {
             socket: Mutex::new(Some(socket)),
             balancers,
+            tolerant: tolerate_truncation,
         })
     }
 
@@ -182,6 +184,9 @@ impl Listener {
                             let made = connection::Connection::new(socket, peer, context);
                             if self.balancers.iter().any(|net| net.contains(peer.ip())) {
                                 made.expect_header();
+                            }
+                            if self.tolerant {
+                                made.tolerate_truncation();
                             }
                             let step = made.advance(false);
                             accepted.push((made, step));
