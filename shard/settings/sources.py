@@ -27,6 +27,8 @@ CONFIG_VARIABLE: Final = "SHARDTLS_CONFIG"
 _FOREIGN: Final = re.compile(r"SHARDTLS_(SERVICE_|PORT$|PORT_)")
 """What Kubernetes puts into every container beside a service named ``shardtls``."""
 _KEYS: Final[dict[str, Key]] = {path: key for path, key, _ in keys()}
+MAX_BACKENDS: Final = 256
+"""What a heartbeat tells of at most (``coordinator/stats.py``)."""
 _ROUTE_EXPECTS: Final = {
     "route.server_name": 'a name such as "api.example.org" or "*.example.org"',
     "route.backend": 'backends such as ["10.0.0.1:80", "unix:/run/app.sock"]',
@@ -233,6 +235,9 @@ def _routes(settings: Settings) -> list[SettingsProblem]:
         for number, name in enumerate(named)
         if name in named[:number]
     ]
+    backends = [settings.server.app.removeprefix("proxy:"), *(r.backend for r in settings.route)]
+    if len({name for names in backends for name in names.split(",")}) > MAX_BACKENDS:
+        found.append(SettingsProblem("route", f"there are over {MAX_BACKENDS} backends in all"))
     if named and not settings.server.app.startswith("proxy:"):
         remedy = "needs --app proxy:HOST:PORT, whose backends serve all other names"
         found.append(SettingsProblem("route", remedy))

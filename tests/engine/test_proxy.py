@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import ssl
 import threading
@@ -369,3 +370,21 @@ def test_a_client_that_ends_at_once_is_heard(certificate: Certificate) -> None:
                     assert exactly(behind, 3) == b"all"
                     assert behind.recv(1) == b""
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+
+def test_a_handler_of_ones_own_may_relay(certificate: Certificate) -> None:
+    """The one in docs/proxy.md."""
+    text = (Path(__file__).parents[2] / "docs" / "proxy.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    with Backend() as backend:
+        found: dict[str, Any] = {}
+        exec(source.replace("8080", str(backend.port)), found)
+        with (
+            serving(certificate, factory=found["Chosen"]) as served,
+            connect(served.address, certificate) as client,
+        ):
+            client.sendall(b"question")
+            with backend.accept() as behind:
+                assert exactly(behind, 8) == b"question"
+                behind.sendall(b"answer")
+            assert exactly(client, 6) == b"answer"

@@ -135,6 +135,9 @@ def test_the_status_shows_backends_as_they_fall_and_rise(
                 with TlsStream(server.address, client_context(certificate)) as client:
                     client.tls.sendall(b"x")
                     served_by(other, client)
+            shown = server.command("status").stdout
+            assert re.search(rf"{name} +0 of 1 workers", shown), shown
+            assert re.search(rf"{other.name} +1 of 1 workers", shown), shown
             metrics = server.admin("/metrics")[1]
             assert re.search(rf'backend_up{{backend="{name}",worker="[^"]+"}} 0.0', metrics)
             assert re.search(rf'backend_up{{backend="{other.name}",worker="[^"]+"}} 1.0', metrics)

@@ -130,6 +130,12 @@ def test_a_route_needs_a_proxy_and_stands_alone(tmp_path: Path) -> None:
     assert "twice" in found["route.1.server_name"]
 
 
+def test_backends_are_no_more_than_the_status_holds(tmp_path: Path) -> None:
+    many = ", ".join(f'"10.0.0.1:{port}"' for port in range(1, 258))
+    text = f'[server]\napp = "proxy:a:1"\n[[route]]\nserver_name = "a.org"\nbackend = [{many}]\n'
+    assert "256" in problems(tmp_path, text)["route"]
+
+
 def test_a_worker_is_told_all_of_it(certificate: Certificate) -> None:
     proxy = ProxySettings(retries=7, routes=(RouteSettings(server_name="a", backends="b:1,c:2"),))
     settings = worker_settings(certificate, proxy=proxy, proxy_protocol_from=("10.0.0.0/8",))
