@@ -37,10 +37,10 @@ __all__ = ["main"]
 OPERATIONS: Final = {
     "request": "µs of CPU per request of 64 bytes over 32 kept connections",
     "connection": "µs of CPU per connection with one request",
-    "download": "ms of CPU per 64 MiB to one client",
-    "upload": "ms of CPU per 64 MiB from one client",
+    "download": "ms of CPU per 256 MiB to one client",
+    "upload": "ms of CPU per 256 MiB from one client",
 }
-BULK: Final = 64 << 20
+BULK: Final = 256 << 20
 
 HAPROXY: Final = """\
 global

@@ -9,6 +9,7 @@ and a number announces so many bytes and is answered with one when they are ther
 
 from __future__ import annotations
 
+import itertools
 import json
 import select
 import socket
@@ -98,9 +99,16 @@ class Clients:
 
     def __init__(self) -> None:
         self._kept: dict[int, list[ssl.SSLSocket]] = {}
+        self._operation = ""
 
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry one order out."""
+        if order["operation"] != self._operation:
+            # Proxies close what was idle for a minute.
+            self._operation = order["operation"]
+            for stream in itertools.chain.from_iterable(self._kept.values()):
+                stream.close()
+            self._kept.clear()
         started = time.monotonic()
         streams = self._streams(order["port"], order["clients"], order["version"])
         operation = order["operation"]
