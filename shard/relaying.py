@@ -78,6 +78,7 @@ class Relays:
 
         :raises OSError: there is nothing at `address`.
         """
+        self.forget(connection)
         fd = relay_of(connection).connect(address, preface)
         connection.backend = fd
         self.by_backend[fd] = connection

@@ -32,7 +32,7 @@ from tests.ports import free_port
 from tests.server import running
 from tests.waiting import eventually
 
-__all__ = ["main"]
+__all__ = ["OPERATIONS", "Ends", "compared", "main", "measure"]
 
 OPERATIONS: Final = {
     "request": "µs of CPU per request of 64 bytes over 32 kept connections",
@@ -111,7 +111,7 @@ def _found(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-def _subjects(
+def proxies(
     stack: ExitStack, folder: Path, certificate: Certificate, backend: int
 ) -> list[Subject]:
     pem = folder / "both.pem"
@@ -159,15 +159,18 @@ def _subjects(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ends:
-    """The two processes beside the proxies."""
+class Ends:
+    """The two processes beside the proxies.
+
+    :ivar order: has the clients do something.
+    """
 
     backend_port: int
     order: Callable[[dict[str, object]], None]
 
 
 @contextmanager
-def _ends(folder: Path) -> Iterator[_Ends]:
+def both_ends(folder: Path) -> Iterator[Ends]:
     configuration = folder / "openssl.cnf"
     configuration.write_text(OPENSSL_CONFIGURATION)
 
@@ -194,7 +197,7 @@ def _ends(folder: Path) -> Iterator[_Ends]:
             raise RuntimeError(f"the clients ended with {clients.wait()}")
 
     try:
-        yield _Ends(int(backend.stdout.readline()), order)
+        yield Ends(int(backend.stdout.readline()), order)
     finally:
         for process in (clients, backend):
             if process.stdin:
@@ -202,9 +205,10 @@ def _ends(folder: Path) -> Iterator[_Ends]:
             process.wait(timeout=10)
 
 
-def _measure(
-    ends: _Ends, subjects: list[Subject], operation: str, version: str, rounds: int, count: int
+def measure(
+    ends: Ends, subjects: list[Subject], operation: str, version: str, rounds: int, count: int
 ) -> dict[str, list[float]]:
+    """The figures of each round, by subject, after a round of each that is not counted."""
     used: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     bulk = operation in ("download", "upload")
     for number in range(-1, rounds):
@@ -225,6 +229,18 @@ def _measure(
     return used
 
 
+@contextmanager
+def compared() -> Iterator[tuple[Ends, list[Subject]]]:
+    """Everything that is needed, ours first."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardtls-bench-")))
+        folder.chmod(0o755)
+        certificate = issue(folder / "certificate")
+        certificate.key.chmod(0o644)
+        ends = stack.enter_context(both_ends(folder))
+        yield ends, proxies(stack, folder, certificate, ends.backend_port)
+
+
 def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Server CPU of TLS-terminating TCP proxies.")
@@ -234,16 +250,10 @@ def main() -> int:
     parser.add_argument("--version", choices=["TLSv1.3", "TLSv1.2"], default="TLSv1.3")
     parser.add_argument("--operation", action="append", choices=list(OPERATIONS))
     chosen = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardtls-bench-")))
-        folder.chmod(0o755)
-        certificate = issue(folder / "certificate")
-        certificate.key.chmod(0o644)
-        ends = stack.enter_context(_ends(folder))
-        subjects = _subjects(stack, folder, certificate, ends.backend_port)
+    with compared() as (ends, subjects):
         for operation in chosen.operation or OPERATIONS:
             count = chosen.connections if operation == "connection" else chosen.requests
-            used = _measure(ends, subjects, operation, chosen.version, chosen.rounds, count)
+            used = measure(ends, subjects, operation, chosen.version, chosen.rounds, count)
             print(f"\n{operation}: {OPERATIONS[operation]}, {chosen.version}\n")
             print("| | median (min-max) | shardtls beside it, round by round |")
             print("|---|---|---|")

@@ -19,6 +19,7 @@ pub struct Peers {
 }
 
 impl Peers {
+    #[allow(clippy::new_without_default)] // the tests' own
     pub fn new() -> Self {
         let _ = process::seed(&[7; 48], b"test");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
