@@ -236,7 +236,7 @@ impl State {
             notified = state.peer_has_closed();
             let readable = state.plaintext_bytes_to_read();
             if readable > 0 {
-                step.data.reserve(readable);
+                step.data.reserve(readable + bytes.len()); // once, for all that `bytes` may bring
                 let mut reader = tls.reader();
                 // An error means that there is no more.
                 while let Ok(chunk @ [_, ..]) = reader.fill_buf() {
