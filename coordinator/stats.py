@@ -14,7 +14,14 @@ from coordinator.bodies import MAX_TEXT_CHARS, optional_map
 from coordinator.errors import MessageError
 from coordinator.protocol import ERROR_SHAPE
 
-__all__ = ["DrbgStats", "LookupStats", "MessageStats", "SupervisorStats", "WorkerStats"]
+__all__ = [
+    "BackendStats",
+    "DrbgStats",
+    "LookupStats",
+    "MessageStats",
+    "SupervisorStats",
+    "WorkerStats",
+]
 
 MAX_REASONS: Final = 33
 MAX_SERVER_NAMES: Final = 32
@@ -22,6 +29,8 @@ MAX_SERVER_NAMES: Final = 32
 OTHER: Final = "other"
 MAX_WORD_CHARS: Final = 64
 MAX_NAME_CHARS: Final = 255
+MAX_BACKENDS: Final = 256
+MAX_BACKEND_CHARS: Final = 300
 _MAX_COUNT: Final = 2**63 - 1
 
 
@@ -116,6 +125,40 @@ class LookupStats:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendStats:
+    """A backend of a worker's TCP proxy.
+
+    :ivar connections: relayed now.
+    :ivar failures: clients' connections that could not be made.
+    """
+
+    up: bool
+    connections: int
+    failures: int
+
+    @classmethod
+    def read_all(cls, body: Mapping[str, Any]) -> dict[str, BackendStats]:
+        """From a heartbeat, by name.
+
+        :raises MessageError: a value is of the wrong kind.
+        """
+        if len(body) > MAX_BACKENDS:
+            raise MessageError(ERROR_SHAPE, f"at most {MAX_BACKENDS} backends")
+        found = {}
+        for name in body:
+            short = isinstance(name, str) and 1 <= len(name) <= MAX_BACKEND_CHARS
+            if not short or not name.isprintable():
+                raise MessageError(ERROR_SHAPE, "a backend's name is short and printable")
+            values = optional_map(body, name)
+            found[name] = cls(
+                up=values.get("up") is True,
+                connections=_count(values, "connections"),
+                failures=_count(values, "failures"),
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """Counters of one worker since its start; `connections` is how many are open now.
 
@@ -155,6 +198,7 @@ class WorkerStats:
     ticket_serial: int | None = None
     tickets_sealed: int = 0
     certificates: Mapping[str, int] = field(default_factory=dict)
+    backends: Mapping[str, BackendStats] = field(default_factory=dict)
     drbg: DrbgStats = field(default_factory=DrbgStats)
 
     @classmethod
@@ -191,6 +235,7 @@ class WorkerStats:
             ticket_serial=_count(tickets, "serial") if tickets else None,
             tickets_sealed=_count(tickets, "sealed"),
             certificates=_by_name(optional_map(body, "certificates")),
+            backends=BackendStats.read_all(optional_map(body, "backends")),
             drbg=DrbgStats.read(optional_map(body, "drbg")),
         )
 

@@ -97,6 +97,8 @@ def worker_view(member: Member, now: float) -> dict[str, Any]:
         "certificates": dict(stats.certificates),
         "drbg": asdict(stats.drbg),
     }
+    if stats.backends:
+        view["backends"] = {name: asdict(backend) for name, backend in stats.backends.items()}
     if stats.received_bytes is not None:
         view["bytes"] = {"received": stats.received_bytes, "sent": stats.sent_bytes}
     return view

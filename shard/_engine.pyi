@@ -77,13 +77,29 @@ class PeerClosed:
     """The client sent close_notify: it sends no more, and may still read (RFC 8446 §6.1)."""
 
 @final
+class BackendConnected:
+    """A relay has reached its backend."""
+
+@final
+class BackendFailed:
+    """A relay cannot reach its backend; the backend's socket is closed, and what was to be sent is
+    kept for another :meth:`Relay.connect`."""
+
+    detail: str
+
+@final
+class BackendClosed:
+    """A relay has closed its backend's socket; the client's connection has still to end."""
+
+@final
 class Closed:
     """The connection is over. Nothing more comes of it; call :meth:`Connection.close`."""
 
     reason: str
     """``done`` (close_notify from both, or our orderly close finished), ``truncated`` (the client
     closed TCP without close_notify), ``reset``, ``alert_received``, ``alert_sent``, ``aborted``,
-    ``no_randomness`` (the DRBG has failed), ``internal``."""
+    ``no_randomness`` (the DRBG has failed), ``proxy_header`` (none came from where one must),
+    ``backend_reset`` (of a relay), ``internal``."""
     alert: str | None
     """The alert's name in RFC 8446 §6 spelling, such as ``handshake_failure``."""
     detail: str
@@ -96,6 +112,9 @@ Effect: TypeAlias = (
     | SessionsIssued
     | Established
     | PeerClosed
+    | BackendConnected
+    | BackendFailed
+    | BackendClosed
     | Closed
 )
 
@@ -120,6 +139,9 @@ class Progress:
     held: bool
     """Bytes of the handshake wait to go out with the answer to `data`: if the application has
     not written by the end of its turn, call :meth:`Connection.flush`."""
+
+NOTHING: Progress
+"""What every step returns that brought nothing: compare with ``is``."""
 
 @final
 class VirtualHost:
@@ -247,7 +269,20 @@ class TicketKeys:
 class Listener:
     """A listening TCP socket, IPv4 or IPv6. Takes the descriptor over and makes it non-blocking."""
 
-    def __new__(cls, fd: int) -> Listener: ...
+    def __new__(
+        cls,
+        fd: int,
+        *,
+        proxy_protocol_from: Sequence[str] = (),
+        tolerate_truncation: bool = False,
+    ) -> Listener:
+        """
+        :param proxy_protocol_from: addresses and networks (``10.0.0.0/8``) whose connections must
+            begin with a PROXY header, version 1 or 2, which tells the client's address.
+        :param tolerate_truncation: the end of a client's TCP stream after its handshake counts as
+            close_notify, as for a :class:`Relay`, even if it comes before that is made.
+        :raises ValueError: one of these is none, or the descriptor.
+        """
     def fileno(self) -> int: ...
     def accept(self, context: TlsContext, limit: int) -> list[tuple[Connection, Progress]]:
         """Up to `limit` new connections, each with its first step taken (as by
@@ -304,6 +339,58 @@ class Connection:
         """Close at once with a TCP reset; what is queued is lost."""
     def close(self) -> None:
         """Give the descriptor back. No method does anything after it."""
+
+@final
+class Relay:
+    """What a client sends goes to a backend in the clear, and what that sends goes back.
+
+    Made from a connection whose handshake is complete, which it drives from then on: it has those
+    of the connection's methods that its reader calls. It flushes by itself, so it reports no
+    backlog. The client's end (close_notify, or the end of its TCP stream) becomes a FIN to the
+    backend, the backend's FIN a close_notify; a reset of one side, or a broken TLS stream, becomes
+    a reset of the other.
+
+    Both sockets are to be watched for input, output and hangup, edge-triggered. Any thread may call
+    any method; by convention the connection's reader does.
+    """
+
+    def __new__(cls, connection: Connection) -> Relay: ...
+    peername: tuple[str, int]
+    sockname: tuple[str, int]
+    def fileno(self) -> int:
+        """The descriptor of the client's socket; -1 after :meth:`close`."""
+    def connect(self, address: tuple[str, int] | str, preface: bytes = b"") -> int:
+        """Begin to connect to a backend. :class:`BackendConnected` or :class:`BackendFailed` tells
+        what came of it; there is no deadline here.
+
+        :param address: (IP address, port), or the path of a Unix socket.
+        :param preface: sent before anything of the client, such as a PROXY header.
+        :returns: the descriptor of the backend's socket.
+        :raises OSError: nothing is there; another may be tried.
+        :raises ValueError: the address is none.
+        """
+    def give_up(self) -> None:
+        """Stop trying to connect. What is for the backend is kept for another."""
+    def push(self, data: bytes) -> Progress:
+        """Data of the client that was received before the relay was made."""
+    def advance(self, hangup: bool) -> Progress:
+        """The client's socket is ready; see :meth:`Connection.advance`."""
+    def backend_ready(self, events: int) -> Progress:
+        """The backend's socket is ready.
+
+        :param events: what epoll said of it.
+        """
+    def flush(self) -> int:
+        """Does nothing and returns 0: what the handshake holds goes with the backend's answer."""
+    def backlog(self) -> int:
+        """0: a relay flushes by itself."""
+    def shutdown(self) -> Progress:
+        """Orderly close towards the client, as :meth:`Connection.shutdown`. The backend's socket is
+        closed, with a reset if it was not sent everything."""
+    def abort(self) -> None:
+        """Close both with a TCP reset."""
+    def close(self) -> None:
+        """Give both descriptors back; a backend that had not come to its end is reset."""
 
 @final
 class DrbgStatus:

@@ -18,20 +18,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shard.errors import ConnectionClosedError, IdleTimeoutError
 from shard.mailbox import Mailbox
-from shard.tls_info import TlsInfo
+from shard.tls_info import TlsInfo, cipher_bits
 
 if TYPE_CHECKING:
     from shard._engine import Connection as EngineConnection
     from shard._engine import Established
     from shard.apps import Handler
+    from shard.relaying import BackendAddress, Relays
 
 __all__ = ["HIGH_WATER", "LOW_WATER", "Connection", "FlushQueue", "Home", "TlsInfo"]
 
 HIGH_WATER: Final = 64 * 1024
 LOW_WATER: Final = 16 * 1024
 """Default marks in bytes of ciphertext, asyncio's own."""
-
-_CIPHER_BITS: Final = (("AES_256", 256), ("CHACHA20", 256), ("AES_128", 128))
 
 
 class Home(Protocol):
@@ -41,6 +40,8 @@ class Home(Protocol):
 
     worker: str
     mailbox: Mailbox
+    now: float
+    relays: Relays
 
     def start_close(self, connection: Connection) -> None:
         """Begin an orderly close. Reader thread."""
@@ -80,6 +81,7 @@ class Connection:
         "_writer",
         "active",
         "armed",
+        "backend",
         "closing",
         "deadline",
         "edge",
@@ -120,6 +122,7 @@ class Connection:
         self.token = 0
         self.reading = True
         self.edge = 0
+        self.backend = -1
         self.over = False
         self.error: ConnectionClosedError | None = None
         # Set by any thread, acted on by the reader.
@@ -284,8 +287,7 @@ class Connection:
                 )
             return self._extra["tls"]
         if name == "cipher":
-            bits = next((bits for part, bits in _CIPHER_BITS if part in facts.cipher), 0)
-            return facts.cipher, facts.version, bits
+            return facts.cipher, facts.version, cipher_bits(facts.cipher)
         if name == "compression":
             return None
         if name == "peercert":
@@ -360,6 +362,31 @@ class Connection:
     def flush_held(self) -> int:
         """Send what waited to go out with the application's answer; returns the backlog."""
         return self.engine.flush()
+
+    def relay(self) -> None:
+        """Have the engine move all bytes between the client and a backend, without Python.
+
+        For a handler with :class:`~shard.relaying.RelayHandler`'s methods, in ``connection_made``.
+        What it gets of the client afterwards is what came with the handshake, for
+        :meth:`relay_push`. Nothing may be written, before or after.
+        """
+        self._home.relays.start(self)
+
+    def relay_to(self, address: BackendAddress, preface: bytes = b"") -> None:
+        """Connect to a backend; after ``backend_failed``, to another one.
+
+        :param preface: sent before anything of the client.
+        :raises OSError: nothing is there: as ``backend_failed``, but at once.
+        """
+        self._home.relays.connect(self, address, preface, self._home.now)
+
+    def relay_later(self, seconds: float) -> None:
+        """Have ``relay_again`` called when so long has passed, or somewhat later."""
+        self._home.relays.connect_later(self, self._home.now + seconds)
+
+    def relay_push(self, data: bytes) -> None:
+        """Send the backend what came before the relay."""
+        self._home.relays.push(self, data)
 
     def forget_backlog(self) -> None:
         """The connection is over, its descriptor closed: the writer keeps nothing of it."""

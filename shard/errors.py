@@ -25,6 +25,8 @@ from coordinator.errors import ShardError
 __all__ = [
     "AlertReceivedError",
     "AlertSentError",
+    "BackendResetError",
+    "BackendUnavailableError",
     "ConnectionAbortedHereError",
     "ConnectionClosedError",
     "ConnectionResetByPeerError",
@@ -33,6 +35,7 @@ __all__ = [
     "HandshakeTimeoutError",
     "IdleTimeoutError",
     "NoRandomnessError",
+    "ProxyHeaderError",
     "ShardError",
     "TruncatedError",
     "closed_error",
@@ -109,6 +112,24 @@ class HandlerRaisedError(ConnectionClosedError):
     reason = "handler_raised"
 
 
+class ProxyHeaderError(ConnectionClosedError):
+    """A connection from a trusted balancer did not begin with a PROXY header."""
+
+    reason = "proxy_header"
+
+
+class BackendResetError(ConnectionClosedError):
+    """The backend of a relayed connection reset it, and so the client's was reset."""
+
+    reason = "backend_reset"
+
+
+class BackendUnavailableError(ConnectionClosedError):
+    """No backend could be reached for a relayed connection."""
+
+    reason = "backend_unavailable"
+
+
 class EngineError(ConnectionClosedError):
     """The engine contained a defect of its own to this connection."""
 
@@ -124,6 +145,8 @@ _BY_REASON: Final[dict[str, type[ConnectionClosedError]]] = {
         AlertSentError,
         ConnectionAbortedHereError,
         NoRandomnessError,
+        ProxyHeaderError,
+        BackendResetError,
         EngineError,
     )
 }

@@ -23,7 +23,14 @@ from shard.engine_limits import engine_problems
 from shard.identity import Identity, expiry_warnings, load_identity, readable_by_others, scope
 from shard.ocsp import load_staple
 from shard.settings import Address, Settings
-from shard.worker_settings import AsgiSettings, CurveKeys, HostSettings, WorkerSettings
+from shard.worker_settings import (
+    AsgiSettings,
+    CurveKeys,
+    HostSettings,
+    ProxySettings,
+    RouteSettings,
+    WorkerSettings,
+)
 
 __all__ = ["Endpoints", "Plan", "Role", "changes_that_need_a_restart", "prepare"]
 
@@ -190,6 +197,14 @@ class Plan:
                 forwarded_allow_ips=settings.asgi.forwarded_allow_ips,
                 http2="h2" in tls.alpn,
                 threads=settings.asgi.threads,
+            ),
+            proxy_protocol_from=server.proxy_protocol_from,
+            proxy=ProxySettings(
+                **settings.proxy.model_dump(),
+                routes=tuple(
+                    RouteSettings(server_name=route.server_name, backends=route.backend)
+                    for route in settings.route
+                ),
             ),
         )
 

@@ -31,6 +31,7 @@ from shard.breaker import Breaker
 from shard.channel import SessionsChannel
 from shard.connection import Connection
 from shard.mailbox import Mailbox
+from shard.relaying import relay_of
 from shard.serving import HANGUP, Serving
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
@@ -84,7 +85,12 @@ class Reader:
         self._zmq_context = zmq_context
         self._changed = changed
         self._drain_timeout = settings.drain_timeout
-        self._sweep_every = min(1.0, settings.handshake_timeout / 4, settings.idle_timeout / 4)
+        self._sweep_every = min(
+            1.0,
+            settings.handshake_timeout / 4,
+            settings.idle_timeout / 4,
+            settings.proxy.connect_timeout / 4,
+        )
         self._sweep_at = 0.0
         self._leaving = False
         self._drain_at = math.inf
@@ -209,7 +215,7 @@ class Reader:
             for fd, mask in events:
                 connection = find(fd)
                 if connection is None:
-                    self._other(fd)
+                    self._other(fd, mask)
                 elif connection.reading:
                     connection.active = now
                     step(connection, connection.engine.advance((mask & hangup) != 0))
@@ -239,10 +245,14 @@ class Reader:
         for connection in again:
             serving.advance_again(connection)
 
-    def _other(self, fd: int) -> None:
+    def _other(self, fd: int, mask: int) -> None:
         """An event that is no connection's (or one of a connection closed in this round)."""
         serving = self.serving
-        if fd == self.channel.fd:
+        relayed = serving.relays.by_backend.get(fd)
+        if relayed is not None:
+            relayed.active = serving.now
+            serving.step(relayed, relay_of(relayed).backend_ready(mask))
+        elif fd == self.channel.fd:
             self.channel.receive(serving.now)
         elif fd == self.mailbox.fileno():
             self.mailbox.woken()

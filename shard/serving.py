@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from coordinator.log import get_logger
 from shard._engine import (
+    NOTHING,
     Closed,
     Established,
     PeerClosed,
@@ -34,6 +35,7 @@ from shard.errors import (
     closed_error,
 )
 from shard.mailbox import Mailbox
+from shard.relaying import Relays
 from shard.resumption import Found, Resumption
 from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
@@ -53,6 +55,7 @@ class Serving:
 
     :ivar connections: by descriptor.
     :ivar again: those that have more to receive than the engine's fairness allows in one turn.
+    :ivar relays: those of them whose bytes the engine moves to a backend and back.
     :ivar draining: new handlers are told to drain at once.
     :ivar full: complete handshakes without a session.
     :ivar resumed: complete handshakes with one.
@@ -99,6 +102,7 @@ class Serving:
         self._told_ended = ended
         self._handshake_timeout = settings.handshake_timeout
         self._idle_timeout = settings.idle_timeout
+        self.relays = Relays(epoll, self.step, self.failed, settings.proxy.connect_timeout)
 
     def admit(self, accepted: Sequence[tuple[EngineConnection, Progress]]) -> None:
         """Take over connections that were just accepted, and what their first step brought."""
@@ -118,6 +122,8 @@ class Serving:
 
     def step(self, connection: Connection, progress: Progress) -> None:
         """Carry out what a step of the engine returned."""
+        if progress is NOTHING:
+            return
         effects = progress.effects
         if effects:
             self._before_data(connection, effects)
@@ -133,7 +139,7 @@ class Serving:
         backlog = connection.flush_held() if progress.held else progress.backlog
         if backlog:
             connection.backlogged(backlog)
-        if progress.more:
+        if progress.more and not connection.edge:
             connection.edge |= select.EPOLLIN
             self.again.append(connection)
         if progress.lingering and not connection.closing:
@@ -198,6 +204,8 @@ class Serving:
                 self.end(connection, error)
             elif kind is PeerClosed:
                 self._eof(connection)
+            else:
+                self.relays.effect(connection, effect)
 
     # -- The application ------------------------------------------------------------------------
 
@@ -277,6 +285,7 @@ class Serving:
             return
         connection.over = connection.closing = True
         del self.connections[connection.fd]
+        self.relays.forget(connection)
         if connection.token:
             self.resumption.forget(connection.token)
         handler = connection.handler
@@ -300,6 +309,7 @@ class Serving:
     def sweep(self) -> None:
         """Every deadline but the lookups': one pass over the connections."""
         now = self.now
+        self.relays.sweep(now)
         idle_since = now - self._idle_timeout
         due = []
         for connection in self.connections.values():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["TlsInfo"]
+__all__ = ["TlsInfo", "cipher_bits"]
+
+_CIPHER_BITS: Final = (("AES_256", 256), ("CHACHA20", 256), ("AES_128", 128))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +35,8 @@ class TlsInfo:
     def selected_alpn_protocol(self) -> str | None:
         """:attr:`alpn`, by the name that ``ssl.SSLObject`` has for it."""
         return self.alpn
+
+
+def cipher_bits(name: str) -> int:
+    """Secret bits of a cipher suite, by its IANA name; 0 for one that is not known."""
+    return next((bits for part, bits in _CIPHER_BITS if part in name), 0)

@@ -19,8 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
@@ -37,9 +36,13 @@ from shard.mailbox import Mailbox
 from shard.membership import Identity
 from shard.reader import SHUTDOWN_WITHIN, STOP_WITHIN, Reader
 from shard.ticket_keys import TicketKeys
-from shard.worker_report import readers_report, with_tickets
-from shard.worker_settings import HostSettings, WorkerSettings
+from shard.worker_report import expiries, readers_report, with_tickets
+from shard.worker_settings import WorkerSettings
 from shard.writer import Writer
+
+if TYPE_CHECKING:
+    from shard.apps.looped import LoopApplication
+    from shard.apps.proxy import Proxy
 
 __all__ = ["EXIT_DEFECT", "EXIT_DRBG_FAILED", "EXIT_NOT_STARTED", "Worker", "main"]
 
@@ -53,8 +56,6 @@ randomness and is reseeded when the coordinator answers."""
 FIRST_KEYS_WITHIN: Final = 0.5
 """Seconds, from the same moment, that it waits for the ticket keys; without them it issues no
 tickets until they come."""
-MAX_EXPIRIES: Final = 32
-"""Certificates whose expiry is reported."""
 ORPHAN_WITHIN: Final = 0.7
 """Seconds an orderly stop may take once the supervisor is gone."""
 LINK_STUCK: Final = 1.0
@@ -81,14 +82,28 @@ class Worker:
         self._ready = False
         self._draining = False
         self._sick = False
-        self._expiries = _expiries(settings.hosts)
-        application = apps.load(settings.app, settings.asgi)
+        self._expiries = expiries(settings.hosts)
+        self._proxy: Proxy | None = None
+        application: apps.Factory | LoopApplication
+        if settings.app.startswith("proxy:"):
+            from shard.apps.proxy import Proxy
+
+            application = self._proxy = Proxy(settings.app, settings.proxy)
+        else:
+            application = apps.load(settings.app, settings.asgi)
         self._ticket_keys: EngineTicketKeys | None = None
         if settings.resumption == "tickets":
             self._ticket_keys = EngineTicketKeys(settings.worker, settings.session_ttl)
         context = _tls_context(settings, self._ticket_keys)
         try:
-            self._listeners = [Listener(fd) for fd in settings.listeners]
+            self._listeners = [
+                Listener(
+                    fd,
+                    proxy_protocol_from=settings.proxy_protocol_from,
+                    tolerate_truncation=self._proxy is not None,
+                )
+                for fd in settings.listeners
+            ]
         except OSError as error:
             raise StartError(f"a listening socket is unusable: {error.strerror}") from error
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -153,6 +168,8 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        if self._proxy is not None:
+            self._proxy.start()
         for thread in (*(w.thread for w in self._writers), *(r.thread for r in self._readers)):
             thread.start()
         self._wait()
@@ -168,6 +185,7 @@ class Worker:
         return {
             **report,
             "certificates": self._expiries,
+            "backends": {} if self._proxy is None else self._proxy.stats(),
             "drbg": self._drbg.stats(time.monotonic()),
         }
 
@@ -286,15 +304,6 @@ class Worker:
     def _coordinator_answers(self) -> None:
         for reader in self._readers:
             reader.coordinator_answers()
-
-
-def _expiries(hosts: Sequence[HostSettings]) -> dict[str, int]:
-    """When certificates expire, Unix seconds by the first name; the soonest, if there are many."""
-    found: dict[str, int] = {}
-    for host in sorted(hosts, key=lambda host: host.not_after):
-        if len(found) < MAX_EXPIRIES:
-            found.setdefault(next(iter(host.names), "unnamed"), int(host.not_after))
-    return found
 
 
 def _tls_context(settings: WorkerSettings, ticket_keys: EngineTicketKeys | None) -> TlsContext:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from shard._engine import TicketKeysStatus
 from shard.breaker import Breaker
 from shard.lookup_counts import NO_NAME, merged
 from shard.reader import Reader
+from shard.worker_settings import HostSettings
 
-__all__ = ["readers_report", "with_tickets"]
+__all__ = ["expiries", "readers_report", "with_tickets"]
+
+MAX_EXPIRIES: Final = 32
+"""Certificates whose expiry is reported."""
 
 
 def readers_report(readers: Sequence[Reader], control: Mapping[str, int]) -> dict[str, Any]:
@@ -76,6 +80,15 @@ def with_tickets(
         "misses": _added((lookups["misses"], dict(opened.missed))),
         "server_names": names,
     }
+
+
+def expiries(hosts: Sequence[HostSettings]) -> dict[str, int]:
+    """When certificates expire, Unix seconds by the first name; the soonest, if there are many."""
+    found: dict[str, int] = {}
+    for host in sorted(hosts, key=lambda host: host.not_after):
+        if len(found) < MAX_EXPIRIES:
+            found.setdefault(next(iter(host.names), "unnamed"), int(host.not_after))
+    return found
 
 
 def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["AsgiSettings", "CurveKeys", "HostSettings", "WorkerSettings"]
+__all__ = [
+    "AsgiSettings",
+    "CurveKeys",
+    "HostSettings",
+    "ProxySettings",
+    "RouteSettings",
+    "WorkerSettings",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,38 @@ class AsgiSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    """Backends, with commas between them, for a server name in lower case."""
+
+    server_name: str
+    backends: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """How the TCP proxy reaches its backends.
+
+    :ivar retries: further attempts to connect.
+    :ivar balance: ``round_robin`` or ``least_connections``.
+    :ivar send_proxy: version of the PROXY header: ``off``, ``v1`` or ``v2``.
+    :ivar health_interval: seconds between checks; 0: none.
+    :ivar rise: good checks until a backend is up.
+    :ivar fall: failures until it is down.
+    :ivar resolve_interval: seconds between lookups of names.
+    """
+
+    connect_timeout: float = 5.0
+    retries: int = 2
+    balance: str = "round_robin"
+    send_proxy: str = "off"
+    health_interval: float = 5.0
+    rise: int = 2
+    fall: int = 3
+    resolve_interval: float = 30.0
+    routes: tuple[RouteSettings, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
     """Everything a worker needs. Durations in seconds, sizes in bytes.
 
@@ -74,7 +113,8 @@ class WorkerSettings:
     :ivar listeners: inherited descriptors of listening sockets.
     :ivar resumption: ``cache``, ``tickets`` or ``off``.
     :ivar single_use: whether a sealed TLS 1.3 ticket resumes once.
-    :ivar app: ``hello``, ``echo``, ``module:attr``, ``asgi:module:attr`` or ``wsgi:module:attr``.
+    :ivar proxy_protocol_from: networks whose connections begin with a PROXY header.
+    :ivar app: ``hello``, ``echo``, ``proxy:…``, ``asgi:…``, ``wsgi:…`` or ``module:attr``.
     :ivar client_auth: ``off``, ``optional`` or ``required``.
     :ivar client_ca: authorities of client certificates, DER.
     :ivar crl: revocation lists, DER.
@@ -114,6 +154,8 @@ class WorkerSettings:
     log_format: str
     log_file: str | None
     asgi: AsgiSettings = AsgiSettings()
+    proxy: ProxySettings = ProxySettings()
+    proxy_protocol_from: tuple[str, ...] = ()
 
     def to_frame(self) -> dict[str, Any]:
         """As a msgpack-able map."""
@@ -133,5 +175,7 @@ class WorkerSettings:
         asgi = frame["asgi"]
         forwarded = tuple(asgi["forwarded_allow_ips"])
         values["asgi"] = AsgiSettings(**asgi | {"forwarded_allow_ips": forwarded})
+        routes = tuple(RouteSettings(**route) for route in frame["proxy"]["routes"])
+        values["proxy"] = ProxySettings(**frame["proxy"] | {"routes": routes})
         values["curve"] = None if frame["curve"] is None else CurveKeys(**frame["curve"])
         return cls(**values)

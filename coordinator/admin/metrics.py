@@ -53,6 +53,7 @@ class _Snapshot(Collector):
         yield from _resumption(status["workers"])
         yield from _drbgs(status["workers"])
         yield _expiries(status["workers"])
+        yield from _backends(status["workers"])
 
 
 def _gauge(name: str, text: str, value: float) -> _Family:
@@ -263,3 +264,23 @@ def _lookups(workers: list[dict[str, Any]]) -> Iterator[_Family]:
 def _by_server_name(lookups: dict[str, Any]) -> dict[str, Any]:
     """A worker of an earlier version tells sums only; an empty label is as good as none."""
     return lookups["server_names"] or {"": lookups}
+
+
+def _backends(workers: list[dict[str, Any]]) -> Iterator[_Family]:
+    labels = ["worker", "backend"]
+    up = GaugeMetricFamily(
+        "shardtls_worker_backend_up", "1 if the proxy's backend takes connections.", labels=labels
+    )
+    connections = GaugeMetricFamily(
+        "shardtls_worker_backend_connections", "Connections relayed to it.", labels=labels
+    )
+    failures = CounterMetricFamily(
+        "shardtls_worker_backend_failures", "Connections to it that failed.", labels=labels
+    )
+    for worker in workers:
+        for name, backend in worker.get("backends", {}).items():
+            up.add_metric([worker["id"], name], float(backend["up"]))
+            connections.add_metric([worker["id"], name], backend["connections"])
+            failures.add_metric([worker["id"], name], backend["failures"])
+    if up.samples:
+        yield from (up, connections, failures)

@@ -47,6 +47,7 @@ _RUNTIME_DIR = "server.runtime_dir"
     "sessions",
     "ticket_keys",
     "asgi",
+    "proxy",
     "drbg",
     "coordinator",
     "entropy",
@@ -76,7 +77,16 @@ def coordinator(config: Path | None, **parameters: Any) -> None:
 @click.command()
 @_config_option
 @setting_options(
-    "server", "certificate", "tls", "sessions", "ticket_keys", "asgi", "drbg", "coordinator", "log"
+    "server",
+    "certificate",
+    "tls",
+    "sessions",
+    "ticket_keys",
+    "asgi",
+    "proxy",
+    "drbg",
+    "coordinator",
+    "log",
 )
 def worker(config: Path | None, **parameters: Any) -> None:
     """Run workers alone; their coordinator is named by its two endpoints."""

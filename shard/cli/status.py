@@ -41,6 +41,7 @@ def render(shown: Mapping[str, Any]) -> str:
         ),
         "",
         *_lookups(shown["workers"]),
+        *_backends(shown["workers"]),
         _sessions(coordinator["sessions"]),
         *_ticket_keys(coordinator["ticket_keys"]),
         _entropy(coordinator["entropy"]),
@@ -53,6 +54,25 @@ def _worker_row(worker: Mapping[str, Any]) -> tuple[str, ...]:
     counts = (worker["connections"], *(handshakes.get(k, 0) for k in ("full", "resumed", "failed")))
     seeded = str(worker.get("drbg", {}).get("seeded_from") or "-")
     return (worker["id"], str(worker["pid"]), worker["state"], *map(str, counts), seeded)
+
+
+def _backends(workers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The proxy's backends, over all workers; nothing without a proxy."""
+    seen: dict[str, list[Mapping[str, Any]]] = {}
+    for worker in workers:
+        for name, backend in worker.get("backends", {}).items():
+            seen.setdefault(name, []).append(backend)
+    if not seen:
+        return []
+    rows = [
+        (
+            name,
+            f"{sum(backend['up'] for backend in views)} of {len(views)} workers",
+            *(str(sum(backend[key] for backend in views)) for key in ("connections", "failures")),
+        )
+        for name, views in seen.items()
+    ]
+    return [*table(("BACKEND", "UP", "CONNECTIONS", "FAILURES"), rows), ""]
 
 
 def _slot(worker: Mapping[str, Any]) -> tuple[str, int, str]:

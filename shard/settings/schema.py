@@ -22,6 +22,7 @@ from shard.settings.coordinator_sections import (
     TicketKeysSection,
 )
 from shard.settings.key import Key
+from shard.settings.proxy_sections import ProxySection, RouteSection
 from shard.settings.worker_sections import (
     AsgiSection,
     CertificateSection,
@@ -42,10 +43,12 @@ class Settings(BaseModel):
 
     server: ServerSection = Field(default_factory=ServerSection)
     certificate: tuple[CertificateSection, ...] = ()
+    route: tuple[RouteSection, ...] = ()
     tls: TlsSection = Field(default_factory=TlsSection)
     sessions: SessionsSection = Field(default_factory=SessionsSection)
     ticket_keys: TicketKeysSection = Field(default_factory=TicketKeysSection)
     asgi: AsgiSection = Field(default_factory=AsgiSection)
+    proxy: ProxySection = Field(default_factory=ProxySection)
     drbg: DrbgSection = Field(default_factory=DrbgSection)
     coordinator: CoordinatorSection = Field(default_factory=CoordinatorSection)
     entropy: EntropySection = Field(default_factory=EntropySection)
@@ -69,6 +72,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "sessions": SessionsSection,
     "ticket_keys": TicketKeysSection,
     "asgi": AsgiSection,
+    "proxy": ProxySection,
     "drbg": DrbgSection,
     "coordinator": CoordinatorSection,
     "entropy": EntropySection,

@@ -32,6 +32,13 @@ _CERTIFICATE_FLAGS: Final = {
     for path, key in _KEYS.items()
     if path.startswith("certificate.")
 }
+MAX_BACKENDS: Final = 256
+"""What a heartbeat tells of at most (``coordinator/stats.py``)."""
+_ROUTE_EXPECTS: Final = {
+    "route.server_name": 'a name such as "api.example.org" or "*.example.org"',
+    "route.backend": 'backends such as ["10.0.0.1:80", "unix:/run/app.sock"]',
+}
+"""For what can be written in a file only."""
 _LONGEST_VALUE: Final = 80
 
 
@@ -110,6 +117,7 @@ def load(
         document.problems += [_problem(document, item) for item in error.errors()]
         raise SettingsError(document.problems) from None
     document.problems += _across(document, settings)
+    document.problems += _routes(settings)
     if document.problems:
         raise SettingsError(document.problems)
     return settings
@@ -247,6 +255,22 @@ def _across(document: _Document, settings: Settings) -> list[SettingsProblem]:
     return found
 
 
+def _routes(settings: Settings) -> list[SettingsProblem]:
+    named = [route.server_name for route in settings.route]
+    found = [
+        SettingsProblem(f"route.{number}.server_name", f"{name} is routed twice: remove one")
+        for number, name in enumerate(named)
+        if name in named[:number]
+    ]
+    backends = [settings.server.app.removeprefix("proxy:"), *(r.backend for r in settings.route)]
+    if len({name for names in backends for name in names.split(",")}) > MAX_BACKENDS:
+        found.append(SettingsProblem("route", f"there are over {MAX_BACKENDS} backends in all"))
+    if named and not settings.server.app.startswith("proxy:"):
+        remedy = "needs --app proxy:HOST:PORT, whose backends serve all other names"
+        found.append(SettingsProblem("route", remedy))
+    return found
+
+
 def _problem(document: _Document, error: Any) -> SettingsProblem:
     location = ".".join(str(part) for part in error["loc"] if not _is_inner(part))
     path = re.sub(r"\.\d+", "", location)
@@ -256,9 +280,11 @@ def _problem(document: _Document, error: Any) -> SettingsProblem:
     origin = document.origins.get(_field(location), _field(location))
     if key is None:
         expected = "a table" if path in SECTIONS else "something else"
-        if path == "certificate":
-            expected = "[[certificate]] tables"
-        return SettingsProblem(origin, f"expected {expected}")
+        if path in ("certificate", "route"):
+            expected = f"[[{path}]] tables"
+        expected = _ROUTE_EXPECTS.get(path, expected)
+        reason = f" ({error['ctx']['error']})" if error["type"] == "value_error" else ""
+        return SettingsProblem(origin, f"expected {expected}{reason}")
     if error["type"] == "missing":
         return SettingsProblem(origin, f"is missing: give {key.expects}")
     reason = f" ({error['ctx']['error']})" if error["type"] == "value_error" else ""
@@ -273,7 +299,7 @@ def _is_inner(part: object) -> bool:
 def _field(location: str) -> str:
     """Without the number of an element of a list."""
     parts = location.split(".")
-    return location if parts[0] == "certificate" else ".".join(parts[:2])
+    return location if parts[0] in ("certificate", "route") else ".".join(parts[:2])
 
 
 def _unknown(location: str) -> str:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BeforeValidator, PlainSerializer
 
 from coordinator.settings import EntropySource
+from shard.settings.backend import is_host_name, parse_backends
 
 __all__ = [
     "Address",
@@ -31,8 +32,10 @@ __all__ = [
     "check_distinct",
     "check_endpoint",
     "check_entropy_sources",
+    "check_network",
     "check_resumption",
     "check_root_path",
+    "check_server_name",
     "parse_duration",
     "parse_size",
 ]
@@ -191,7 +194,8 @@ def check_endpoint(value: str) -> str:
 def check_application(value: str) -> str:
     kind, colon, rest = value.partition(":")
     if kind == "proxy":
-        raise ValueError("proxy: applications are not available in this version")
+        parse_backends(rest)
+        return value
     if value in ("hello", "echo"):
         return value
     if kind in ("asgi", "wsgi"):
@@ -206,6 +210,20 @@ def check_root_path(value: str) -> str:
     if value and (not value.startswith("/") or value.endswith("/") or not value.isascii()):
         raise ValueError("not a path")
     return value
+
+
+def check_server_name(value: str) -> str:
+    """A host name in lower case; its first label may be a star, alone."""
+    name = value.strip().lower().rstrip(".")
+    if not is_host_name(name.removeprefix("*.")):
+        raise ValueError("not a host name")
+    return name
+
+
+def check_network(value: str) -> str:
+    """An address or a network, as it is always written."""
+    network = ipaddress.ip_network(value.strip())
+    return str(network)
 
 
 def check_resumption(value: str) -> str:

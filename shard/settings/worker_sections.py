@@ -17,6 +17,7 @@ from shard.settings.values import (
     check_alpn,
     check_application,
     check_distinct,
+    check_network,
     check_root_path,
 )
 
@@ -48,8 +49,8 @@ class ServerSection(Section):
         AfterValidator(check_application),
         Key(
             "--app",
-            "hello, echo, asgi:module:attr, wsgi:module:attr, or module:attr (handlers).",
-            '"hello", "echo", "asgi:module:attr", "wsgi:module:attr" or "module:attr"',
+            "hello, echo, proxy:HOST:PORT, asgi:module:attr, wsgi:module:attr or module:attr.",
+            '"hello", "echo", "proxy:…", "asgi:…", "wsgi:…" or "module:attr"',
             "APP",
         ),
     ] = "hello"
@@ -72,6 +73,17 @@ class ServerSection(Section):
             "a whole number from 1 to 65535",
         ),
     ] = 2048
+    proxy_protocol_from: Annotated[
+        tuple[Annotated[str, AfterValidator(check_network)], ...],
+        Words,
+        AfterValidator(check_distinct),
+        Key(
+            "--proxy-protocol-from",
+            "Balancers, whose connections must begin with a PROXY header.",
+            'addresses or networks such as "10.0.0.0/8"',
+            "NETWORK,…",
+        ),
+    ] = ()
     max_connections: Annotated[
         Count,
         Field(ge=1, le=1_000_000),

@@ -184,6 +184,7 @@ def serving(
     host: str = "127.0.0.1",
     sndbuf: int | None = None,
     ticket_keys: TicketKeys | None = None,
+    tolerant: bool = False,
     **changes: Any,
 ) -> Iterator[Serving]:
     """Serve until the end of the block, then stop and check that every thread ended.
@@ -191,6 +192,7 @@ def serving(
     :param application: default: :class:`Recorder`, after `prepare`.
     :param sndbuf: of the accepted sockets, to make a backlog soon.
     :param ticket_keys: for ``resumption="tickets"``.
+    :param tolerant: the end of a client's TCP stream counts as close_notify.
     :param changes: of the settings.
     """
     seed_once()
@@ -208,7 +210,11 @@ def serving(
     if sndbuf is not None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
     address = listening.getsockname()[:2]
-    listener = Listener(listening.detach())
+    listener = Listener(
+        listening.detach(),
+        proxy_protocol_from=settings.proxy_protocol_from,
+        tolerate_truncation=tolerant,
+    )
     capacity = Capacity(settings.max_connections)
     writers = [Writer(f"writer-{i}", settings.idle_timeout) for i in range(settings.writers)]
     zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

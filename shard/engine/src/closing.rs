@@ -15,6 +15,10 @@ pub enum Reason {
     AlertSent,
     Aborted,
     NoRandomness,
+    /// What a trusted address sent first is no PROXY header.
+    ProxyHeader,
+    /// The backend of a relay reset its connection.
+    BackendReset,
     Internal,
 }
 
@@ -28,6 +32,8 @@ impl Reason {
             Self::AlertSent => "alert_sent",
             Self::Aborted => "aborted",
             Self::NoRandomness => "no_randomness",
+            Self::ProxyHeader => "proxy_header",
+            Self::BackendReset => "backend_reset",
             Self::Internal => "internal",
         }
     }

@@ -21,7 +21,7 @@ use crate::step::Step;
 pub struct Connection {
     inner: Mutex<State>,
     fd: AtomicI32,
-    pub peer: SocketAddr,
+    peer: SocketAddr,
 }
 
 impl Connection {
@@ -38,12 +38,34 @@ impl Connection {
         self.fd.load(Ordering::Relaxed)
     }
 
+    /// A PROXY header has to come before the ClientHello.
+    pub fn expect_header(&self) {
+        self.lock().header = Some(Vec::new());
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.lock().announced.map_or(self.peer, |(peer, _)| peer)
+    }
+
     /// The address that the client reached.
     pub fn local(&self) -> io::Result<SocketAddr> {
-        match &self.lock().socket {
+        let inner = self.lock();
+        if let Some((_, local)) = inner.announced {
+            return Ok(local);
+        }
+        match &inner.socket {
             Some(socket) => socket::local_address(socket.as_fd()),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// The end of the client's TCP stream shall count as close_notify: a relay's view, as many
+    /// clients never send one. Returns whether the client has ended already.
+    pub fn tolerate_truncation(&self) -> bool {
+        let mut inner = self.lock();
+        inner.tolerant = true;
+        inner.peer_closed
     }
 
     /// Receive, process, send: once for each readiness event.
@@ -197,4 +219,4 @@ fn contained(inner: &mut State, work: impl FnOnce(&mut State)) {
 
 #[cfg(test)]
 #[path = "connection_tests.rs"]
-mod tests;
+pub mod tests;

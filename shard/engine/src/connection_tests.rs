@@ -14,14 +14,15 @@ use crate::drbg::process;
 use crate::session_value::SessionFacts;
 use crate::step::Effect;
 
-struct Peers {
-    server: Connection,
-    client: ClientConnection,
-    wire: UnixStream,
+pub struct Peers {
+    pub server: Connection,
+    pub client: ClientConnection,
+    pub wire: UnixStream,
 }
 
 impl Peers {
-    fn new() -> Self {
+    #[allow(clippy::new_without_default)] // the tests' own
+    pub fn new() -> Self {
         Self::with_client(default_provider())
     }
 
@@ -65,20 +66,20 @@ impl Peers {
     }
 
     /// The client sends all it has; the server takes a step.
-    fn client_to_server(&mut self) -> Step {
+    pub fn client_to_server(&mut self) -> Step {
         while self.client.wants_write() {
             self.client.write_tls(&mut self.wire).unwrap();
         }
         self.server.advance(false)
     }
 
-    fn server_to_client(&mut self) {
+    pub fn server_to_client(&mut self) {
         while self.client.read_tls(&mut self.wire).is_ok_and(|n| n > 0) {
             self.client.process_new_packets().unwrap();
         }
     }
 
-    fn handshake(&mut self) -> Step {
+    pub fn handshake(&mut self) -> Step {
         assert!(self.client_to_server().effects.is_empty());
         self.server_to_client();
         let step = self.client_to_server();

@@ -8,6 +8,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod backend;
 pub mod certificates;
 pub mod client_auth;
 pub mod client_hello;
@@ -22,9 +23,13 @@ pub mod exchange;
 pub mod hello;
 pub mod kx;
 pub mod outgoing;
+pub mod preamble;
 pub mod provider;
+pub mod proxy_header;
 #[cfg(feature = "python")]
 mod python;
+pub mod relay;
+pub mod relay_state;
 pub mod sealed_tickets;
 pub mod session_value;
 pub mod socket;

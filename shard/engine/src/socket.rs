@@ -84,6 +84,18 @@ pub fn receive(fd: BorrowedFd, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Send as much as the socket takes, without a signal if the peer is gone.
 pub fn send(fd: BorrowedFd, buffers: &[IoSlice]) -> io::Result<usize> {
+    if let [only] = buffers {
+        // SAFETY: the pointer and length are of one valid slice.
+        let sent = unsafe {
+            libc::send(
+                fd.as_raw_fd(),
+                only.as_ptr().cast(),
+                only.len(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        return usize::try_from(sent).map_err(|_| io::Error::last_os_error());
+    }
     // SAFETY: IoSlice has the layout of iovec; the header only lives for the call.
     let sent = unsafe {
         let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();

@@ -1,6 +1,6 @@
 //! The state of a connection, and what each step does to it. Guarded by [`crate::connection`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::context::{Context, SCOPE_LEN};
 use crate::established::Established;
 use crate::exchange::Exchange;
 use crate::outgoing::{Outgoing, ENCRYPT_AHEAD};
+use crate::proxy_header::Announced;
 use crate::socket;
 use crate::step::{Effect, Step};
 
@@ -64,11 +65,17 @@ pub struct State {
     /// close_notify came.
     pub peer_closed: bool,
     pub peer_eof: bool,
+    /// An end of file counts as close_notify.
+    pub tolerant: bool,
     /// epoll reported a hangup: there is an end of file to find.
     pub hangup: bool,
     /// An edge was reported while parked.
     pub unread: bool,
     pub outcome: Option<Closed>,
+    /// A PROXY header has to come first: what there is of it.
+    pub header: Option<Vec<u8>>,
+    /// What it said.
+    pub announced: Announced,
 }
 
 impl State {
@@ -87,9 +94,12 @@ impl State {
             established: false,
             peer_closed: false,
             peer_eof: false,
+            tolerant: false,
             hangup: false,
             unread: false,
             outcome: None,
+            header: None,
+            announced: None,
         }
     }
 
@@ -130,7 +140,11 @@ impl State {
         });
     }
 
-    fn process(&mut self, bytes: &[u8], step: &mut Step) {
+    pub fn process(&mut self, bytes: &[u8], step: &mut Step) {
+        if let Some(header) = self.header.take() {
+            self.read_header(header, bytes, step);
+            return;
+        }
         match &mut self.stage {
             Stage::Hello(scanner) => match scanner.feed(bytes) {
                 Scan::Incomplete => {}
@@ -189,10 +203,14 @@ impl State {
             notified = state.peer_has_closed();
             let readable = state.plaintext_bytes_to_read();
             if readable > 0 {
-                let start = step.data.len();
-                step.data.resize(start + readable, 0);
-                // It cannot fail: so many bytes are there.
-                let _ = tls.reader().read_exact(&mut step.data[start..]);
+                step.data.reserve(readable + bytes.len()); // once, for all that `bytes` may bring
+                let mut reader = tls.reader();
+                // An error means that there is no more.
+                while let Ok(chunk @ [_, ..]) = reader.fill_buf() {
+                    step.data.extend_from_slice(chunk);
+                    let length = chunk.len();
+                    reader.consume(length);
+                }
             }
         }
         if !self.established && failure.is_none() && !tls.is_handshaking() {
@@ -331,6 +349,11 @@ impl State {
                 } else if self.peer_closed && !self.established {
                     self.end(Reason::Truncated, "closed during the handshake");
                 } else if self.peer_eof && !self.peer_closed && !self.closing {
+                    if self.tolerant && self.established {
+                        self.peer_closed = true;
+                        step.effects.push(Effect::PeerClosed);
+                        return;
+                    }
                     self.end(Reason::Truncated, "closed without close_notify");
                 }
             }

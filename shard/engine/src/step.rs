@@ -39,6 +39,12 @@ pub enum Effect {
     Established(Established),
     /// close_notify came.
     PeerClosed,
+    /// A relay has reached its backend.
+    BackendConnected,
+    /// A relay cannot reach its backend, for this reason; its socket is closed.
+    BackendFailed(String),
+    /// A relay has closed its backend's socket before its own end.
+    BackendClosed,
     /// It is over.
     Closed(Closed),
 }

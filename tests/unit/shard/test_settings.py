@@ -198,8 +198,6 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
     file = written(
         tmp_path,
         """
-        [server]
-        app = "proxy:127.0.0.1:80"
         [tls]
         early_data = true
         [sessions]
@@ -208,7 +206,6 @@ def test_what_is_not_built_is_refused_rather_than_ignored(tmp_path: Path) -> Non
     )
     found = problems(config=file)
     assert set(found) == {
-        "server.app",
         "tls.early_data",
         "sessions.store",
     }

@@ -16,30 +16,41 @@ use crate::context::{self, Policy, Resumption, SCOPE_LEN};
 use crate::ctr_drbg::{DrbgError, MAX_REQUEST};
 use crate::drbg::process;
 use crate::provider::{group_names, suite_names};
+use crate::proxy_header::Network;
 use crate::socket;
 
 #[cfg(feature = "known-seed")]
 mod known_seed;
 mod progress;
+mod relay;
 mod tickets;
 
 use progress::{
-    Closed, Established, PeerClosed, Progress, SessionRefused, SessionWanted, SessionsIssued,
-    TicketOffered,
+    BackendClosed, BackendConnected, BackendFailed, Closed, Established, PeerClosed, Progress,
+    SessionRefused, SessionWanted, SessionsIssued, TicketOffered,
 };
+use relay::Relay;
 use tickets::{TicketKeys, TicketKeysStatus};
 
 #[pymodule]
 mod _engine {
+    use pyo3::prelude::*;
+
     #[cfg(feature = "known-seed")]
     #[pymodule_export]
     use super::known_seed::{drbg_seed_known, CtrDrbg};
     #[pymodule_export]
     use super::{
-        drbg_generate, drbg_reseed, drbg_seed, drbg_status, drbg_zeroize, Closed, Connection,
-        DrbgStatus, Established, Listener, PeerClosed, Progress, SessionRefused, SessionWanted,
-        SessionsIssued, TicketKeys, TicketKeysStatus, TicketOffered, TlsContext, VirtualHost,
+        drbg_generate, drbg_reseed, drbg_seed, drbg_status, drbg_zeroize, BackendClosed,
+        BackendConnected, BackendFailed, Closed, Connection, DrbgStatus, Established, Listener,
+        PeerClosed, Progress, Relay, SessionRefused, SessionWanted, SessionsIssued, TicketKeys,
+        TicketKeysStatus, TicketOffered, TlsContext, VirtualHost,
     };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("NOTHING", super::Progress::nothing(module.py())?)
+    }
 }
 
 #[pyclass(frozen, module = "shard._engine")]
@@ -171,11 +182,16 @@ impl TlsContext {
 }
 
 #[pyclass(frozen, module = "shard._engine")]
-struct Listener(Mutex<Option<OwnedFd>>);
+struct Listener {
+    socket: Mutex<Option<OwnedFd>>,
+    /// Who sends a PROXY header.
+    balancers: Vec<Network>,
+    tolerant: bool,
+}
 
 impl Listener {
     fn with<T>(&self, work: impl FnOnce(&OwnedFd) -> T) -> Option<T> {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.as_ref().map(work)
     }
 }
@@ -183,14 +199,24 @@ impl Listener {
 #[pymethods]
 impl Listener {
     #[new]
-    fn new(fd: i32) -> PyResult<Self> {
+    #[pyo3(signature = (fd, *, proxy_protocol_from = Vec::new(), tolerate_truncation = false))]
+    fn new(fd: i32, proxy_protocol_from: Vec<String>, tolerate_truncation: bool) -> PyResult<Self> {
+        let balancers = proxy_protocol_from.iter().map(|text| {
+            Network::parse(text)
+                .ok_or_else(|| PyValueError::new_err(format!("proxy_protocol_from: {text}")))
+        });
+        let balancers = balancers.collect::<PyResult<Vec<_>>>()?;
         if fd < 0 {
             return Err(PyValueError::new_err("fd: an open descriptor"));
         }
         // SAFETY: the caller hands the descriptor over; from here on it is closed only by us.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         socket::set_nonblocking(socket.as_fd())?;
-        Ok(Self(Mutex::new(Some(socket))))
+        Ok(Self {
+            socket: Mutex::new(Some(socket)),
+            balancers,
+            tolerant: tolerate_truncation,
+        })
     }
 
     fn fileno(&self) -> i32 {
@@ -211,6 +237,12 @@ impl Listener {
                         Ok(Some((socket, peer))) => {
                             let context = Arc::clone(&context.0);
                             let made = connection::Connection::new(socket, peer, context);
+                            if self.balancers.iter().any(|net| net.contains(peer.ip())) {
+                                made.expect_header();
+                            }
+                            if self.tolerant {
+                                made.tolerate_truncation();
+                            }
                             let step = made.advance(false);
                             accepted.push((made, step));
                         }
@@ -226,17 +258,17 @@ impl Listener {
         let accepted = accepted.transpose()?.unwrap_or_default();
         accepted
             .into_iter()
-            .map(|(made, step)| Ok((Connection(made), Progress::of(py, step)?)))
+            .map(|(made, step)| Ok((Connection(Arc::new(made)), Progress::of(py, step)?)))
             .collect()
     }
 
     fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 #[pyclass(frozen, module = "shard._engine")]
-struct Connection(connection::Connection);
+struct Connection(Arc<connection::Connection>);
 
 fn host_and_port(address: SocketAddr) -> (String, u16) {
     (address.ip().to_string(), address.port())
@@ -246,7 +278,7 @@ fn host_and_port(address: SocketAddr) -> (String, u16) {
 impl Connection {
     #[getter]
     fn peername(&self) -> (String, u16) {
-        host_and_port(self.0.peer)
+        host_and_port(self.0.peer())
     }
 
     #[getter]

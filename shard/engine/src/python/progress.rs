@@ -102,6 +102,17 @@ pub struct Established {
 #[pyclass(frozen, module = "shard._engine")]
 pub struct PeerClosed;
 
+#[pyclass(frozen, module = "shard._engine")]
+pub struct BackendConnected;
+
+#[pyclass(frozen, get_all, module = "shard._engine")]
+pub struct BackendFailed {
+    detail: String,
+}
+
+#[pyclass(frozen, module = "shard._engine")]
+pub struct BackendClosed;
+
 #[pyclass(frozen, get_all, module = "shard._engine")]
 pub struct Closed {
     reason: &'static str,
@@ -125,11 +136,16 @@ static NOTHING: PyOnceLock<Py<Progress>> = PyOnceLock::new();
 impl Progress {
     pub fn of(py: Python<'_>, step: Step) -> PyResult<Py<Self>> {
         if step.is_nothing() {
-            return NOTHING
-                .get_or_try_init(py, || Py::new(py, Self::made(py, Step::default())?))
-                .map(|nothing| nothing.clone_ref(py));
+            return Self::nothing(py);
         }
         Py::new(py, Self::made(py, step)?)
+    }
+
+    /// The one that brought nothing.
+    pub fn nothing(py: Python<'_>) -> PyResult<Py<Self>> {
+        NOTHING
+            .get_or_try_init(py, || Py::new(py, Self::made(py, Step::default())?))
+            .map(|nothing| nothing.clone_ref(py))
     }
 
     fn made(py: Python<'_>, step: Step) -> PyResult<Self> {
@@ -222,6 +238,9 @@ fn effect_object(py: Python<'_>, effect: Effect) -> PyResult<Py<PyAny>> {
         )?
         .into_any(),
         Effect::PeerClosed => Py::new(py, PeerClosed)?.into_any(),
+        Effect::BackendConnected => Py::new(py, BackendConnected)?.into_any(),
+        Effect::BackendFailed(detail) => Py::new(py, BackendFailed { detail })?.into_any(),
+        Effect::BackendClosed => Py::new(py, BackendClosed)?.into_any(),
         Effect::Closed(closed) => Py::new(
             py,
             Closed {
