@@ -259,10 +259,8 @@ class Connection:
             (IANA name, version, secret bits), as ``SSLSocket.cipher()``.
         ``compression``
             None: TLS 1.3 has none, and TLS 1.2's is not offered (CRIME).
-        ``tls``
-            :class:`TlsInfo`.
-        ``sslcontext``, ``ssl_object``
-            The same, for protocols that ask whether there is TLS, and what ALPN agreed on.
+        ``tls``, ``sslcontext``, ``ssl_object``
+            :class:`TlsInfo`. Protocols ask by the last two whether there is TLS, and for ALPN.
         ``peercert``
             The client's certificate in the shape of ``SSLSocket.getpeercert()``; None without one.
         ``peercert_der``
@@ -288,15 +286,13 @@ class Connection:
             return self._extra["tls"]
         if name == "cipher":
             return facts.cipher, facts.version, cipher_bits(facts.cipher)
-        if name == "compression":
-            return None
         if name == "peercert":
             if name not in self._extra:
                 self._extra[name] = self._peer_certificate(facts)
             return self._extra[name]
         if name == "peercert_der":
             return tuple(facts.peer_certificates)
-        return default
+        return None if name == "compression" else default
 
     @staticmethod
     def _peer_certificate(facts: Established) -> dict[str, Any] | None:
