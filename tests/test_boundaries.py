@@ -17,6 +17,8 @@ TOP = Path(__file__).parents[1]
 PACKAGES = ("coordinator", "shard")
 LONGEST = 400
 """Lines of a file."""
+LONGEST_STUB = 450
+"""Of the engine's, which says all of one compiled module and cannot be split."""
 
 SHARD_MAY_IMPORT = {
     "coordinator.client",
@@ -213,7 +215,8 @@ def sources() -> list[Path]:
 
 def test_files_have_one_subject_each() -> None:
     lengths = {str(file.relative_to(TOP)): len(file.read_text().splitlines()) for file in sources()}
-    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+    allowed = {name: LONGEST_STUB if name.endswith(".pyi") else LONGEST for name in lengths}
+    assert {name: length for name, length in lengths.items() if length > allowed[name]} == {}
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
