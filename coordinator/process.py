@@ -24,6 +24,8 @@ __all__ = ["EXIT_FAILED", "EXIT_OK", "main", "run"]
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 3
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds."""
 
 _log = log.get_logger("process")
 
@@ -62,7 +64,7 @@ def run(
     _install_signals(wakeup, interrupt_stops=True)
     coordinator = Coordinator(settings, wakeup.wake)
     try:
-        _spare_the_collector()
+        _spare_the_broker()
         if ready is not None:
             ready(coordinator)
         while not wakeup.stop and coordinator.alive():
@@ -98,7 +100,7 @@ def main() -> int:
         lifeline.send({"type": "failed", "reason": _one_line(error)})
         return EXIT_FAILED
     try:
-        _spare_the_collector()
+        _spare_the_broker()
         lifeline.send({"type": "ready", "admin": coordinator.admin_url})
         return _follow(lifeline, coordinator, wakeup)
     finally:
@@ -138,13 +140,16 @@ def _install_signals(wakeup: _Wakeup, *, interrupt_stops: bool) -> None:
     signal.signal(signal.SIGUSR1, lambda *_: log.reopen())
 
 
-def _spare_the_collector() -> None:
-    """Keep the cyclic garbage collector off what lives as long as the process.
+def _spare_the_broker() -> None:
+    """Keep everything else in this process from holding the broker up, which answers lookups.
 
-    The session cache above all: a full collection that walks half a million sessions stops every
-    thread for 95 ms, several times a lookup's deadline; with the cache frozen, for 10 µs. Sessions
-    refer to nothing, so they are no part of a cycle.
+    The cyclic garbage collector first: a full collection that walks half a million sessions stops
+    every thread for 95 ms, several times a lookup's deadline; with the cache frozen, for 10 µs.
+    Sessions refer to nothing, so they are no part of a cycle. Then the other threads: one that
+    computes (tests of noise, an HTTP answer) keeps the interpreter for a switch interval, by
+    default 5 ms each time.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
