@@ -146,7 +146,7 @@ def test_an_application_that_does_not_load(runtime_dir: Path, certificate: Certi
         (["--cert", "nowhere.pem", "--key", "nowhere.key"], "certificate.1.cert"),
         (["--cipher-suites", "TLS_NULL"], "tls.cipher_suites"),
         (["--sessions-endpoint", "tcp://127.0.0.1:1"], "--sessions-endpoint"),
-        (["--app", "proxy:127.0.0.1:80"], "--app"),
+        (["--app", "proxy:127.0.0.1"], "--app"),
         (["--no-such-flag"], "--no-such-flag"),
     ],
 )
