@@ -90,7 +90,7 @@ class CommandSource:
                 stderr=subprocess.DEVNULL,
                 process_group=0,
             )
-        except BaseException:
+        except OSError:
             os.close(readable)
             raise
         finally:

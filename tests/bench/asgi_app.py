@@ -19,4 +19,4 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await send(_HEAD)
         await send(_BODY)
     else:
-        raise NotImplementedError("no lifespan here")
+        raise ValueError("no lifespan here")
